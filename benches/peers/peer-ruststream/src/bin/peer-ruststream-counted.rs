@@ -1,0 +1,10 @@
+//! As `peer-ruststream`, with every allocation counted.
+
+use ductape_contest::allocator::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> ductape_contest::Result<()> {
+    peer_ruststream::main()
+}

@@ -1,0 +1,51 @@
+//! The server of a provider, with empty data.
+
+use ductape_benches::Result;
+use ductape_contest::Endpoint;
+
+/// A server that ends with its handle; nothing for the embedded providers.
+pub(crate) struct Server {
+    #[cfg(feature = "servers")]
+    server: Option<ductape_testkit::servers::Server>,
+}
+
+#[cfg(feature = "servers")]
+impl Server {
+    /// Starts one as in production: compiled as far as it goes, every write on disk.
+    pub(crate) async fn start(provider: &str) -> Result<Self> {
+        use ductape_testkit::servers::{Kind, Options, own};
+        let Some(kind) = Kind::named(provider) else { return Ok(Server { server: None }) };
+        Ok(Server { server: Some(own(kind, Options::default().with_full_speed()).await?) })
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let Some(server) = &self.server else { return Endpoint::default() };
+        let at = server.endpoint();
+        Endpoint {
+            address: at.address.clone(),
+            username: at.username.clone().unwrap_or_default(),
+            password: at.password.as_ref().map_or_else(String::new, |password| password.expose().to_owned()),
+        }
+    }
+
+    /// Which program it is, with its version where that is known.
+    pub(crate) fn program(&self) -> Option<String> {
+        self.server.as_ref().map(|server| server.origin().to_string())
+    }
+}
+
+#[cfg(not(feature = "servers"))]
+impl Server {
+    /// There is nothing to start.
+    pub(crate) async fn start(_provider: &str) -> Result<Self> {
+        Ok(Server {})
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::default()
+    }
+
+    pub(crate) fn program(&self) -> Option<String> {
+        None
+    }
+}

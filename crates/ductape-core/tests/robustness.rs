@@ -1,0 +1,244 @@
+//! The worker and the client over a provider that misbehaves: it panics, hangs, or answers too little.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use async_trait::async_trait;
+use ductape_core::broker::{Broker, ConnectOptions, Consumer, ConsumerOptions, Inspection, Publisher};
+use ductape_core::catalogue::Catalogue;
+use ductape_core::client::{Client, Publish, Subscribe};
+use ductape_core::error::Retry;
+use ductape_core::worker::SubscriptionStats;
+use ductape_core::{
+    Capabilities, Delivery, Destination, Error, ErrorKind, Provider, ProviderConfig, ProviderKind, Result,
+    Settlement,
+};
+use ductape_memory::MemoryProvider;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const EVENT: &str = "orders:new";
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the n-th call of a kind does instead of what it should, counted from one.
+#[derive(Clone, Copy)]
+enum Quirk {
+    PanicsInSettle,
+    AnswersNoSettle,
+    /// For its first [`REFUSALS`] calls.
+    RefusesSettle,
+    HangsInReceive,
+    HangsInPing,
+}
+
+/// More than anybody would think of as a hiccup.
+const REFUSALS: usize = 8;
+
+/// MEMORY with a quirk at the first call that it is about.
+struct Odd(MemoryProvider, Quirk);
+
+struct OddBroker(Arc<dyn Broker>, Quirk, Arc<AtomicUsize>);
+
+struct OddConsumer(Arc<dyn Consumer>, Quirk, Arc<AtomicUsize>);
+
+#[async_trait]
+impl Provider for Odd {
+    fn kind(&self) -> ProviderKind {
+        self.0.kind()
+    }
+
+    async fn connect(&self, config: &ProviderConfig, options: &ConnectOptions) -> Result<Arc<dyn Broker>> {
+        let inner = self.0.connect(config, options).await?;
+        Ok(Arc::new(OddBroker(inner, self.1, Arc::default())))
+    }
+}
+
+#[async_trait]
+impl Broker for OddBroker {
+    fn capabilities(&self, destination: &Destination) -> Capabilities {
+        self.0.capabilities(destination)
+    }
+
+    async fn ensure(&self, destination: &Destination) -> Result<()> {
+        self.0.ensure(destination).await
+    }
+
+    async fn inspect(&self, destination: &Destination) -> Result<Inspection> {
+        self.0.inspect(destination).await
+    }
+
+    async fn publisher(&self, destination: &Destination) -> Result<Arc<dyn Publisher>> {
+        self.0.publisher(destination).await
+    }
+
+    async fn consumer(
+        &self,
+        destination: &Destination,
+        options: &ConsumerOptions,
+    ) -> Result<Arc<dyn Consumer>> {
+        let inner = self.0.consumer(destination, options).await?;
+        Ok(Arc::new(OddConsumer(inner, self.1, Arc::clone(&self.2))))
+    }
+
+    async fn delete_group(&self, destination: &Destination, group: &str) -> Result<()> {
+        self.0.delete_group(destination, group).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        match self.1 {
+            Quirk::HangsInPing => std::future::pending().await,
+            _ => self.0.ping().await,
+        }
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.close().await
+    }
+}
+
+impl OddConsumer {
+    fn is_first(&self) -> bool {
+        self.2.fetch_add(1, Ordering::AcqRel) == 0
+    }
+}
+
+#[async_trait]
+impl Consumer for OddConsumer {
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
+        if matches!(self.1, Quirk::HangsInReceive) && self.is_first() {
+            std::future::pending::<()>().await;
+        }
+        self.0.receive(max, wait).await
+    }
+
+    async fn settle(&self, batch: Vec<Settlement>) -> Vec<Result<()>> {
+        match self.1 {
+            Quirk::PanicsInSettle if self.is_first() => panic!("a fault of the provider"),
+            Quirk::AnswersNoSettle if self.is_first() => Vec::new(),
+            Quirk::RefusesSettle if self.2.fetch_add(1, Ordering::AcqRel) < REFUSALS => {
+                let full = || Error::new(ErrorKind::StorageFull, "the disk is full").with_retry(Retry::Safe);
+                batch.iter().map(|_| Err(full())).collect()
+            }
+            _ => self.0.settle(batch).await,
+        }
+    }
+
+    async fn extend(&self) -> Result<()> {
+        self.0.extend().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.close().await
+    }
+}
+
+async fn client(quirk: Quirk, request_timeout: Duration) -> Client {
+    let catalogue = Catalogue::from_yaml(
+        "
+product: shop
+brokers:
+  - name: Orders
+    tag: orders
+    envs: [{ slug: dev, type: MEMORY, config: {} }]
+    topics: [{ name: New, tag: new }]
+",
+    );
+    let options = ConnectOptions { request_timeout, ..ConnectOptions::default() };
+    let provider = Odd(MemoryProvider::isolated(), quirk);
+    let builder = Client::memory(catalogue.unwrap()).provider(provider).connect_options(options);
+    builder.build().await.unwrap()
+}
+
+async fn publish(client: &Client, text: &str) -> Result<()> {
+    client.broker().publish(Publish::new(EVENT).message(text)?).await.map(drop)
+}
+
+/// Publishes the first, sees these handled, publishes the second, and sees it handled and nothing left.
+async fn handles(quirk: Quirk, expected: &[&str]) -> SubscriptionStats {
+    let client = client(quirk, DEADLINE).await;
+    let (done, mut handled) = mpsc::channel(16);
+    let subscription = client
+        .broker()
+        .subscribe(Subscribe::new(EVENT), move |text: String| {
+            let done = done.clone();
+            async move { done.send(text).await }
+        })
+        .await
+        .unwrap();
+    publish(&client, "first").await.unwrap();
+    for text in expected {
+        let handled = tokio::time::timeout(DEADLINE, handled.recv()).await.expect("in time");
+        assert_eq!(handled.as_deref(), Some(*text));
+    }
+    publish(&client, "second").await.unwrap();
+    assert_eq!(handled.recv().await.as_deref(), Some("second"));
+    let settled = async {
+        while subscription.stats().in_flight > 0 {
+            // tidy: sleeps because nothing tells of a verdict that was taken; the whole has a deadline.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, settled).await.expect("in time");
+    let stats = subscription.stop().await.unwrap();
+    let seen = client.inspect(EVENT, None).await.unwrap();
+    assert_eq!(seen.destination.groups[0].lag, Some(0));
+    stats
+}
+
+/// A verdict that nobody has told the provider would otherwise keep the delivery in hand for ever.
+#[tokio::test]
+async fn what_a_provider_panicked_over_in_a_settle_comes_again() {
+    let stats = handles(Quirk::PanicsInSettle, &["first", "first"]).await;
+    assert_eq!((stats.unsettled, stats.reconnects), (1, 1), "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_verdict_without_an_answer_counts_as_not_settled_and_its_message_comes_again() {
+    let stats = handles(Quirk::AnswersNoSettle, &["first", "first"]).await;
+    assert_eq!((stats.unsettled, stats.reconnects), (1, 1), "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_is_told_until_it_is_taken() {
+    let stats = handles(Quirk::RefusesSettle, &["first"]).await;
+    assert_eq!((stats.acked, stats.unsettled, stats.reconnects), (2, 0, 0), "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_hangs_in_receive_is_replaced() {
+    let client = client(Quirk::HangsInReceive, Duration::from_secs(1)).await;
+    let (done, mut handled) = mpsc::channel(1);
+    let subscribe = Subscribe::new(EVENT);
+    let handler = move |text: String| {
+        let done = done.clone();
+        async move { done.send(text).await }
+    };
+    let subscription = client.broker().subscribe(subscribe, handler).await.unwrap();
+    publish(&client, "late").await.unwrap();
+    assert_eq!(handled.recv().await.as_deref(), Some("late"));
+    assert_eq!(subscription.stats().reconnects, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_ends_with_timeout() {
+    let client = client(Quirk::HangsInPing, Duration::from_secs(1)).await;
+    let error = client.ping(EVENT, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.to_string().contains("no answer within 1s"), "{error}");
+}
+
+#[tokio::test]
+async fn a_closed_client_refuses_everything_but_another_close() {
+    let client = client(Quirk::PanicsInSettle, DEADLINE).await;
+    publish(&client, "before").await.unwrap();
+    let publisher = client.broker().publisher(EVENT, None).await.unwrap();
+    client.close().await.unwrap();
+    client.close().await.unwrap();
+    let closed = |error: Error| assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    closed(publish(&client, "after").await.unwrap_err());
+    closed(publisher.publish(ductape_core::client::NewMessage::raw("after")).await.unwrap_err());
+    closed(client.inspect(EVENT, None).await.unwrap_err());
+    let subscribed = client.broker().subscribe(Subscribe::new(EVENT), |_: String| async {}).await;
+    closed(subscribed.unwrap_err());
+}

@@ -1,0 +1,99 @@
+//! Publishing: a batch is handed to the client library at once, and ends with its last delivery report.
+//!
+//! ```text
+//! publish ─▶ [turn] records into the client's queue, waiting where it is full ─▶ [turn over] ─▶ reports ─▶ results
+//! ```
+
+use crate::batch::MAX_BATCH;
+use crate::error;
+use crate::link::Link;
+use crate::message;
+use crate::producer::{Producer, record};
+use async_trait::async_trait;
+use ductape_core::{Destination, Error, ErrorKind, Message, Position, Publisher, Result};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Publishes to one topic.
+pub(crate) struct KafkaPublisher {
+    link: Arc<Link>,
+    destination: Destination,
+    /// Whose turn it is to fill the client's queue: calls that overlap keep their order, also while it is full.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[async_trait]
+impl Publisher for KafkaPublisher {
+    async fn publish(&self, batch: Vec<Message>) -> Vec<Result<Position>> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        match self.producer(batch.len()) {
+            Ok(producer) => self.send(&producer, &batch).await,
+            Err(error) => all(batch.len(), error),
+        }
+    }
+}
+
+impl KafkaPublisher {
+    pub(crate) fn new(link: Arc<Link>, destination: &Destination) -> Self {
+        KafkaPublisher { link, destination: destination.clone(), turn: tokio::sync::Mutex::default() }
+    }
+
+    fn producer(&self, count: usize) -> Result<Arc<Producer>> {
+        self.link.check_open("the publisher")?;
+        if count > MAX_BATCH {
+            let message = format!("a batch of {count} messages; {MAX_BATCH} is the most");
+            return Err(Error::new(ErrorKind::MessageTooLarge, message).with_help("publish smaller batches"));
+        }
+        self.link.unbroken_producer()
+    }
+
+    async fn send(&self, producer: &Producer, batch: &[Message]) -> Vec<Result<Position>> {
+        let turn = self.turn.lock().await;
+        let deadline = Instant::now() + self.link.limit;
+        let mut sending = producer.reports().batches.open(batch.len());
+        for (index, message) in batch.iter().enumerate() {
+            let headers = message::headers(message);
+            let mut record = record(&self.destination.name, message, headers, sending.tag(index));
+            loop {
+                match producer.send(record) {
+                    Ok(()) => break sending.sent(),
+                    Err((Code::QueueFull, back)) if producer.room(deadline).await => record = back,
+                    Err((code, _)) => break sending.refused(index, self.not_sent(code)),
+                }
+            }
+        }
+        drop(turn);
+        let last = || producer.reports().signals.last().clone();
+        sending.results(|error| self.located(with_reason(error, last))).await
+    }
+
+    /// Nothing of the message has left the client.
+    fn not_sent(&self, code: Code) -> Error {
+        let error = error::coded(code, "the message is not sent", false);
+        match code {
+            Code::QueueFull => error.with_context("waited", format_args!("{:?}", self.link.limit)),
+            _ => error,
+        }
+    }
+
+    fn located(&self, error: Error) -> Error {
+        error.with_context("destination", &self.destination.name)
+    }
+}
+
+/// A time-out says little; what the client said last of its connections says why.
+fn with_reason(error: Error, last: impl Fn() -> Option<crate::signals::Signal>) -> Error {
+    match (error.kind(), last()) {
+        (ErrorKind::Timeout, Some(signal)) => error.with_context("last heard", signal.reason),
+        _ => error,
+    }
+}
+
+/// One result a message, of an error that is every message's.
+fn all(count: usize, error: Error) -> Vec<Result<Position>> {
+    let others: Vec<_> = (1..count).map(|_| Err(error.replicate())).collect();
+    std::iter::once(Err(error)).chain(others).collect()
+}

@@ -1,0 +1,397 @@
+//! Consuming: a connection of its own with one channel, whose prefetch is the bound on what is in flight.
+//!
+//! The server numbers what it delivers on the channel. What is not settled is in `open`; of an ordered
+//! destination its deliveries are kept too, since there a retry never goes back to the server, which would put
+//! it behind later ones of its key.
+
+use crate::admin::queue;
+use crate::error;
+use crate::link::{Dedicated, Link};
+use crate::message;
+use crate::outstanding::{Ack, Outstanding};
+use async_trait::async_trait;
+use ductape_core::error::Retry;
+use ductape_core::message::Attributes;
+use ductape_core::{
+    Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Position, Result, Settlement, Token,
+    Verdict,
+};
+use futures_util::future::Either;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, OnceCell, watch};
+
+/// Tells deliveries of one consumer from those of another.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// A member of a group.
+pub(crate) struct RabbitMqConsumer {
+    link: Arc<Link>,
+    destination: Destination,
+    group: Arc<str>,
+    number: u64,
+    queue: String,
+    /// What the server calls the consumer.
+    tag: ShortString,
+    own: Dedicated,
+    incoming: tokio::sync::Mutex<lapin::Consumer>,
+    state: Mutex<State>,
+    in_flight: Arc<AtomicUsize>,
+    /// Whose turn it is to put frames on the channel: an ack that stands for many must not meet others halfway. Who has
+    /// it tells the verdicts of all who wait for it.
+    turn: tokio::sync::Mutex<()>,
+    /// Told when something is to be handed out again.
+    again: Notify,
+    closed: watch::Sender<bool>,
+    /// Whether the connection ended.
+    ended: OnceCell<()>,
+}
+
+#[derive(Default)]
+struct State {
+    open: Outstanding<Held>,
+    /// What is to be handed out again, in the order it was delivered.
+    again: BTreeSet<u64>,
+    /// Verdicts that the server is to be told.
+    acked: Vec<u64>,
+    requeued: Vec<u64>,
+    /// Whether verdicts could not be told. Nothing can from then on.
+    is_lost: bool,
+    /// The attributes of the last delivery.
+    last: Option<Arc<Attributes>>,
+}
+
+/// A delivery that is not settled; with an ordered destination, what it takes to hand it out again.
+struct Held(Option<Delivery>);
+
+/// What the server is told at once.
+struct Orders {
+    acks: Vec<Ack>,
+    requeues: Vec<u64>,
+}
+
+/// From so many acks on that would each be a frame it is worth waiting for those between them.
+const SCATTERED: usize = 8;
+const GATHERING: Duration = Duration::from_millis(1);
+
+impl RabbitMqConsumer {
+    pub(crate) async fn open(
+        link: Arc<Link>,
+        destination: &Destination,
+        options: &ConsumerOptions,
+    ) -> Result<Self> {
+        let own = link.dedicated().await?;
+        let channel = &own.channel;
+        let prefetch = u16::try_from(options.max_in_flight.max(1)).unwrap_or(u16::MAX);
+        link.within("the prefetch", false, channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+        let name = queue(&link, destination, &options.group);
+        let (member, table) = (options.member.as_ref().into(), FieldTable::default());
+        let consume =
+            channel.basic_consume(name.as_str().into(), member, BasicConsumeOptions::default(), table);
+        let incoming = link.within(&format!("the consumer of the queue `{name}`"), false, consume).await?;
+        Ok(RabbitMqConsumer {
+            in_flight: link.count_in_flight(&name),
+            queue: name,
+            tag: incoming.tag(),
+            link,
+            destination: destination.clone(),
+            group: Arc::clone(&options.group),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            own,
+            incoming: tokio::sync::Mutex::new(incoming),
+            state: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            again: Notify::new(),
+            closed: watch::Sender::new(false),
+            ended: OnceCell::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if *self.closed.borrow() {
+            Err(error::closed("the consumer"))
+        } else {
+            self.link.check_open("the consumer")
+        }
+    }
+
+    /// Takes what is there, without waiting. An error only where nothing is there.
+    fn take_ready(&self, incoming: &mut lapin::Consumer, max: usize) -> Result<Vec<Delivery>> {
+        let mut taken = self.take_again(max);
+        while taken.len() < max {
+            match incoming.next().now_or_never() {
+                Some(Some(Ok(delivery))) => taken.push(self.take_in(delivery)),
+                Some(_) if !taken.is_empty() => break,
+                Some(Some(Err(error))) => return Err(self.lost(&error)),
+                Some(None) => return Err(self.cancelled()),
+                None => break,
+            }
+        }
+        Ok(taken)
+    }
+
+    fn take_again(&self, max: usize) -> Vec<Delivery> {
+        let mut state = self.state();
+        let mut taken = Vec::new();
+        while taken.len() < max
+            && let Some(tag) = state.again.pop_first()
+        {
+            taken.extend(state.open.get_mut(tag).and_then(|held| held.0.clone()));
+        }
+        taken
+    }
+
+    fn take_in(&self, delivered: lapin::message::Delivery) -> Delivery {
+        let tag = delivered.delivery_tag;
+        let received = self.link.clock.now();
+        let last = self.state().last.take();
+        let (message, before) = message::read(
+            &self.destination.name,
+            delivered.data,
+            &delivered.properties,
+            received,
+            last.as_ref(),
+        );
+        let delivery = Delivery {
+            position: Position::Id(message.id.clone()),
+            message,
+            attempt: before + 1,
+            token: Token::Numbers(self.number, tag),
+        };
+        let held = Held(self.destination.ordered.then(|| delivery.clone()));
+        let mut state = self.state();
+        state.last = Some(Arc::clone(&delivery.message.attributes));
+        state.open.add(tag, held);
+        self.in_flight.store(state.open.len(), Ordering::Release);
+        delivery
+    }
+
+    /// Takes settlements in, to be told to the server. Gives one result each, which stands if it can be told.
+    fn sort(&self, batch: &[Settlement]) -> Vec<Result<()>> {
+        let mut state = self.state();
+        let results = batch.iter().map(|settlement| {
+            let Token::Numbers(number, tag) = settlement.token else { return Err(self.lease_lost()) };
+            if number != self.number || !state.open.was_delivered(tag) {
+                return Err(self.lease_lost());
+            }
+            let State { open, again, acked, requeued, .. } = &mut *state;
+            match (settlement.verdict, open.get_mut(tag)) {
+                // Settled before.
+                (_, None) => {}
+                (Verdict::Ack, Some(_)) => {
+                    open.remove(tag);
+                    again.remove(&tag);
+                    acked.push(tag);
+                }
+                (verdict, Some(Held(Some(delivery)))) => {
+                    delivery.attempt += u32::from(matches!(verdict, Verdict::Retry(_)));
+                    again.insert(tag);
+                }
+                (_, Some(Held(None))) => {
+                    open.remove(tag);
+                    requeued.push(tag);
+                }
+            }
+            Ok(())
+        });
+        let results = results.collect();
+        self.in_flight.store(state.open.len(), Ordering::Release);
+        if !state.again.is_empty() {
+            self.again.notify_one();
+        }
+        results
+    }
+
+    fn is_scattered(&self) -> bool {
+        let state = self.state();
+        state.requeued.is_empty() && state.open.behind_an_open_one(&state.acked) >= SCATTERED
+    }
+
+    fn orders(&self) -> Orders {
+        let mut state = self.state();
+        let (acked, mut requeues) = (std::mem::take(&mut state.acked), std::mem::take(&mut state.requeued));
+        // In the order they were delivered, which is the order in which they come again.
+        requeues.sort_unstable();
+        Orders { acks: state.open.acks(acked), requeues }
+    }
+
+    /// Tells the server what is to be told, once it is this one's turn.
+    async fn tell_in_turn(&self) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        if self.is_scattered() {
+            tokio::time::sleep(GATHERING).await;
+        }
+        let orders = self.orders();
+        let told = tokio::time::timeout(self.link.limit, self.tell(orders)).await;
+        let mut state = self.state();
+        state.is_lost |= !matches!(told, Ok(Ok(())));
+        match told {
+            // Whoever told ours before may have failed.
+            Ok(Ok(())) if state.is_lost => Err(self.untold()),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.lost(&error)),
+            Err(_) => Err(self.untold()),
+        }
+    }
+
+    /// Verdicts of which the server may have been told. Their messages come again if it was not.
+    fn untold(&self) -> Error {
+        Error::new(ErrorKind::ConnectionLost, "the server took no verdicts in time")
+            .with_retry(Retry::Uncertain)
+            .with_context("destination", &self.destination.name)
+            .with_context("group", &self.group)
+    }
+
+    async fn tell(&self, orders: Orders) -> lapin::Result<()> {
+        let channel = &self.own.channel;
+        let requeues_any = !orders.requeues.is_empty();
+        let requeue = BasicNackOptions { multiple: false, requeue: true };
+        let requeues = orders.requeues.into_iter().map(|tag| Either::Left(channel.basic_nack(tag, requeue)));
+        let acks = orders
+            .acks
+            .into_iter()
+            .map(|Ack { tag, multiple }| Either::Right(channel.basic_ack(tag, BasicAckOptions { multiple })));
+        // Requeues first: an ack that stands for many must not stand for them. All frames are on the channel after
+        // the first look, so a caller that goes away then leaves nothing half said.
+        let mut all: FuturesOrdered<_> = requeues.chain(acks).collect();
+        while let Some(sent) = all.next().await {
+            sent?;
+        }
+        if requeues_any {
+            // AMQP answers no requeue. What is asked of the queue behind it is answered after it.
+            self.look().await?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self) -> lapin::Result<()> {
+        let look = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
+        self.own.channel.queue_declare(self.queue.as_str().into(), look, FieldTable::default()).await?;
+        Ok(())
+    }
+
+    /// Sees that verdicts reach the queue. While a quorum queue is behind, the server keeps them with the channel, and a
+    /// channel that ends forgets them. What is asked of the queue itself is answered behind all that was passed on to it;
+    /// what was kept is passed on then, before the channel looks at what it is asked next.
+    async fn pass_on(&self) -> lapin::Result<()> {
+        let channel = &self.own.channel;
+        let mut next_in_line = None;
+        if self.destination.ordered {
+            // A cancel would let another member go on before what is unsettled here. One that queues up behind this
+            // consumer gets nothing, and ends with it.
+            // The server names it, since a close that was cut short may have left one.
+            let (name, unnamed) = (self.queue.as_str().into(), ShortString::default());
+            let consume =
+                channel.basic_consume(name, unnamed, BasicConsumeOptions::default(), FieldTable::default());
+            next_in_line = Some(consume.await?);
+        } else {
+            channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default()).await?;
+        }
+        self.look().await?;
+        self.look().await?;
+        drop(next_in_line);
+        Ok(())
+    }
+
+    /// Passes on what was settled, and ends the connection, which gives back the rest. One that is cut short may be begun
+    /// again.
+    async fn end(&self) {
+        self.in_flight.store(0, Ordering::Release);
+        // Verdicts that are on their way go first.
+        drop(self.tell_in_turn().await);
+        let _turn = self.turn.lock().await;
+        match tokio::time::timeout(self.link.limit, self.pass_on()).await {
+            Ok(Ok(())) => {}
+            // What was not passed on comes again, as after every loss.
+            Ok(Err(error)) => tracing::debug!(%error, queue = self.queue, "verdicts may be lost"),
+            Err(_) => tracing::debug!(queue = self.queue, "no answer; verdicts may be lost"),
+        }
+        self.own.close(&self.link).await;
+    }
+
+    fn lost(&self, error: &lapin::Error) -> Error {
+        Error::new(ErrorKind::ConnectionLost, format!("the consumer's channel is gone: {error}"))
+            .with_retry(Retry::Safe)
+            .with_context("destination", &self.destination.name)
+            .with_context("group", &self.group)
+    }
+
+    fn cancelled(&self) -> Error {
+        Error::new(ErrorKind::ConnectionLost, "the server ended the consumer: its queue is gone or moves")
+            .with_retry(Retry::Safe)
+            .with_context("destination", &self.destination.name)
+            .with_context("group", &self.group)
+    }
+
+    fn lease_lost(&self) -> Error {
+        Error::new(ErrorKind::LeaseLost, "the delivery is not this consumer's")
+            .with_context("destination", &self.destination.name)
+            .with_context("group", &self.group)
+    }
+}
+
+#[async_trait]
+impl Consumer for RabbitMqConsumer {
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
+        self.check_open()?;
+        let (deadline, mut closed) = (tokio::time::Instant::now() + wait, self.closed.subscribe());
+        let mut incoming = self.incoming.lock().await;
+        loop {
+            let taken = self.take_ready(&mut incoming, max)?;
+            if !taken.is_empty() || max == 0 {
+                return Ok(taken);
+            }
+            tokio::select! {
+                biased;
+                _ = closed.wait_for(|closed| *closed) => return Err(error::closed("the consumer")),
+                item = incoming.next() => match item {
+                    Some(Ok(delivery)) => {
+                        let mut taken = vec![self.take_in(delivery)];
+                        // An error of what comes after is told by the next call.
+                        taken.extend(self.take_ready(&mut incoming, max - 1).unwrap_or_default());
+                        return Ok(taken);
+                    }
+                    Some(Err(error)) => return Err(self.lost(&error)),
+                    None => return Err(self.cancelled()),
+                },
+                () = self.again.notified() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
+            }
+        }
+    }
+
+    async fn settle(&self, batch: Vec<Settlement>) -> Vec<Result<()>> {
+        if *self.closed.borrow() {
+            return batch.iter().map(|_| Err(error::closed("the consumer"))).collect();
+        }
+        let results = self.sort(&batch);
+        match self.tell_in_turn().await {
+            Ok(()) => results,
+            Err(error) => batch.iter().map(|_| Err(error.replicate())).collect(),
+        }
+    }
+
+    async fn extend(&self) -> Result<()> {
+        // The server keeps what is delivered with the channel for as long as the channel lives.
+        self.check_open()
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.closed.send_replace(true);
+        self.ended.get_or_init(|| self.end()).await;
+        Ok(())
+    }
+}

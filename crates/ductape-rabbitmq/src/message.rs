@@ -1,0 +1,228 @@
+//! Messages as AMQP carries them, by CloudEvents' AMQP binding: attributes are headers behind `cloudEvents:`, the
+//! content type is the property of that name, the body is the payload.
+
+use bytes::Bytes;
+use ductape_core::message::Attributes;
+use ductape_core::wire::{self, Reader};
+use ductape_core::{Error, ErrorKind, Message, MessageId, Timestamp};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use std::sync::Arc;
+
+/// The largest message, as [`Message::size`] counts it: what RabbitMQ 4 takes unless told otherwise
+/// (`max_message_size`, 16 MiB), less room for metadata.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024 - MAX_HEADER_BYTES;
+
+/// The most bytes of a message's headers and metadata: they travel in one frame, and the server's `frame_max` is
+/// 128 KiB unless told otherwise.
+pub const MAX_HEADER_BYTES: usize = 96 * 1024;
+
+const PREFIX: &str = "cloudEvents:";
+const CONTENT_TYPE: &str = "cloudEvents:datacontenttype";
+/// What the server counts, in headers that are not the user's.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+const SERVERS_OWN: [&str; 6] = [
+    DELIVERY_COUNT,
+    "x-acquired-count",
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+];
+/// AMQP 0-9-1 §4.2.5.3: persistent.
+const PERSISTENT: u8 = 2;
+
+/// The properties of a message.
+///
+/// # Errors
+/// `MESSAGE_TOO_LARGE` where headers and metadata do not fit a frame.
+pub(crate) fn properties(message: &Message) -> Result<BasicProperties, Error> {
+    let mut headers = FieldTable::default();
+    let mut bytes = 0;
+    let mut put = |name: &str, value: &[u8]| {
+        // Two lengths and a type.
+        bytes += name.len() + value.len() + 6;
+        headers.insert(ShortString::from(name), AMQPValue::LongString(LongString::from(value)));
+    };
+    wire::write(message, PREFIX, |name, value| {
+        if name != CONTENT_TYPE {
+            put(name, value.as_bytes());
+        }
+    });
+    message.headers.iter().for_each(|(name, value)| put(name, value.as_bytes()));
+    if bytes > MAX_HEADER_BYTES {
+        return Err(Error::new(
+            ErrorKind::MessageTooLarge,
+            format!("headers and metadata take {bytes} bytes, and RABBITMQ takes {MAX_HEADER_BYTES}"),
+        )
+        .with_help("put what is large into the payload"));
+    }
+    Ok(BasicProperties::default()
+        .with_content_type(short(message.content_type()))
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(short(&message.id.to_string()))
+        .with_headers(headers))
+}
+
+/// What a property holds at most is 255 bytes; no content type or id of ours comes near.
+fn short(text: &str) -> ShortString {
+    let mut end = text.len().min(255);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    ShortString::from(&text[..end])
+}
+
+/// A delivered message, and how often it was delivered before. `like` are the attributes of the one before it.
+pub(crate) fn read(
+    destination: &str,
+    data: Vec<u8>,
+    properties: &BasicProperties,
+    received: Timestamp,
+    like: Option<&Arc<Attributes>>,
+) -> (Message, u32) {
+    let mut reader = Reader::new(PREFIX).like(like);
+    let mut before = 0;
+    if let Some(headers) = properties.headers() {
+        for (name, value) in headers.inner() {
+            match name.as_str() {
+                DELIVERY_COUNT => before = count(value),
+                other if SERVERS_OWN.contains(&other) => {}
+                name => match value {
+                    AMQPValue::LongString(text) => reader.borrowed_header(name, text.as_bytes()),
+                    value => reader.header(name, text(value)),
+                },
+            }
+        }
+    }
+    if let Some(content_type) = properties.content_type() {
+        reader.content_type(content_type.as_str());
+    }
+    let payload = Bytes::from(data);
+    let foreign = || properties.message_id().as_ref().map(|id| id.to_string());
+    let mut message = reader.finish(payload, destination, "", received);
+    if is_made_up(&message.id, destination) {
+        let id = foreign().unwrap_or_else(|| digest(&message.payload));
+        message.id = MessageId::Text(id.into());
+    }
+    (message, before)
+}
+
+/// Whether the reader found no id.
+fn is_made_up(id: &MessageId, destination: &str) -> bool {
+    matches!(id, MessageId::Text(text) if text.strip_prefix(destination) == Some("/"))
+}
+
+/// An id for a message without one that is the same on every redelivery: AMQP tells nothing else of it. FNV-1a, 64
+/// bits.
+fn digest(payload: &[u8]) -> String {
+    let hash = payload.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3_u64)
+    });
+    format!("fnv-{hash:016x}")
+}
+
+fn count(value: &AMQPValue) -> u32 {
+    let count = match value {
+        AMQPValue::LongLongInt(n) => *n,
+        AMQPValue::LongInt(n) => i64::from(*n),
+        AMQPValue::LongUInt(n) => i64::from(*n),
+        AMQPValue::ShortInt(n) => i64::from(*n),
+        AMQPValue::ShortUInt(n) => i64::from(*n),
+        AMQPValue::ShortShortInt(n) => i64::from(*n),
+        AMQPValue::ShortShortUInt(n) => i64::from(*n),
+        _ => 0,
+    };
+    u32::try_from(count).unwrap_or(0)
+}
+
+/// A header's value as bytes. What is neither text nor bytes comes as other tools would print it.
+fn text(value: &AMQPValue) -> Bytes {
+    match value {
+        AMQPValue::ByteArray(bytes) => Bytes::copy_from_slice(bytes.as_slice()),
+        AMQPValue::ShortString(text) => Bytes::copy_from_slice(text.as_str().as_bytes()),
+        AMQPValue::Boolean(value) => value.to_string().into(),
+        AMQPValue::ShortShortInt(n) => n.to_string().into(),
+        AMQPValue::ShortShortUInt(n) => n.to_string().into(),
+        AMQPValue::ShortInt(n) => n.to_string().into(),
+        AMQPValue::ShortUInt(n) => n.to_string().into(),
+        AMQPValue::LongInt(n) => n.to_string().into(),
+        AMQPValue::LongUInt(n) => n.to_string().into(),
+        AMQPValue::LongLongInt(n) => n.to_string().into(),
+        AMQPValue::Timestamp(n) => n.to_string().into(),
+        AMQPValue::Float(n) => n.to_string().into(),
+        AMQPValue::Double(n) => n.to_string().into(),
+        AMQPValue::Void => Bytes::new(),
+        other => format!("{other:?}").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::*;
+    use ductape_core::message::{Headers, IdSource};
+
+    fn message() -> Message {
+        let time = Timestamp::from_micros(1_700_000_000_123_456);
+        let attributes =
+            Attributes { source: "/shop".into(), event: "a:b".into(), content_type: "text/plain".into() };
+        let mut message =
+            Message::new(vec![0, 255, 7], IdSource::new().next(time), time, Arc::new(attributes));
+        message.key = Some("k\u{e9}y".into());
+        message.headers = [("x-user", b"\xff\xfe".to_vec()), ("b", "\u{1f525}".as_bytes().to_vec())]
+            .into_iter()
+            .collect::<Headers>();
+        message
+    }
+
+    #[test]
+    fn a_message_is_read_as_it_was_written() {
+        let message = message();
+        let properties = properties(&message).unwrap();
+        assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "text/plain");
+        assert_eq!(*properties.delivery_mode(), Some(2));
+        let (mut read, before) =
+            read("orders", message.payload.to_vec(), &properties, Timestamp::default(), None);
+        assert_eq!(before, 0);
+        // A table has no order of its own.
+        assert_eq!(read.headers.len(), 2);
+        for (name, value) in message.headers.iter() {
+            assert_eq!(read.headers.get(name), Some(value));
+        }
+        read.headers = message.headers.clone();
+        assert_eq!(read, message);
+    }
+
+    #[test]
+    fn what_the_server_counts_is_no_header() {
+        let mut headers = FieldTable::default();
+        headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(4));
+        headers.insert("n".into(), AMQPValue::LongInt(-7));
+        let properties = BasicProperties::default().with_headers(headers);
+        let (message, before) = read("orders", b"x".to_vec(), &properties, Timestamp::default(), None);
+        assert_eq!((before, message.headers.len()), (4, 1));
+        assert_eq!(message.headers.get("n").unwrap().as_bytes(), b"-7");
+    }
+
+    #[test]
+    fn a_foreign_message_has_the_same_id_on_every_delivery() {
+        let id = |properties: &BasicProperties, body: &str| {
+            read("orders", body.into(), properties, Timestamp::default(), None).0.id.to_string()
+        };
+        let plain = BasicProperties::default();
+        assert_eq!(id(&plain, "a"), id(&plain, "a"));
+        assert_ne!(id(&plain, "a"), id(&plain, "b"));
+        assert_eq!(id(&plain.with_message_id("m-1".into()), "a"), "m-1");
+    }
+
+    #[test]
+    fn headers_beyond_a_frame_are_refused_with_the_limit() {
+        let mut message = message();
+        message.headers.insert("big", "x".repeat(MAX_HEADER_BYTES));
+        let error = properties(&message).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MessageTooLarge);
+        assert!(error.to_string().contains(&MAX_HEADER_BYTES.to_string()), "{error}");
+    }
+}

@@ -1,0 +1,225 @@
+//! Publishing: a batch goes out at once, and each message is taken when its confirm is here.
+//!
+//! ```text
+//! publish ─▶ [turn] first polls: all frames of the batch, in order ─▶ [turn over] ─▶ confirms as they come
+//! ```
+
+use crate::admin::{self, routing_key};
+use crate::error;
+use crate::link::Link;
+use crate::message;
+use async_trait::async_trait;
+use ductape_core::error::Retry;
+use ductape_core::{Destination, Error, ErrorKind, Message, MessageId, Position, Publisher, Result};
+use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+/// Publishes to one destination.
+pub(crate) struct RabbitMqPublisher {
+    link: Arc<Link>,
+    destination: Destination,
+    /// The channel, and whose turn it is to put frames on it: calls that overlap keep their order.
+    turn: tokio::sync::Mutex<Option<Channel>>,
+}
+
+/// A message that is fit to go out.
+struct Outgoing {
+    message: Message,
+    properties: BasicProperties,
+}
+
+#[async_trait]
+impl Publisher for RabbitMqPublisher {
+    async fn publish(&self, batch: Vec<Message>) -> Vec<Result<Position>> {
+        let count = batch.len();
+        if let Err(error) = self.link.check_open("the publisher") {
+            return all(count, error);
+        }
+        if let Err(error) = self.link.unblocked().await {
+            return all(count, error);
+        }
+        let prepared = batch.into_iter().map(|message| {
+            let (size, largest) = (message.payload.len(), self.link.largest());
+            if size > largest {
+                return Err(self.located(error::too_large(size, largest)));
+            }
+            let properties = message::properties(&message)?;
+            Ok(Outgoing { message, properties })
+        });
+        self.send(prepared.collect()).await
+    }
+}
+
+impl RabbitMqPublisher {
+    pub(crate) async fn open(link: Arc<Link>, destination: &Destination) -> Result<Self> {
+        let channel = confirming(&link).await?;
+        let turn = tokio::sync::Mutex::new(Some(channel));
+        Ok(RabbitMqPublisher { link, destination: destination.clone(), turn })
+    }
+
+    async fn send(&self, batch: Vec<Result<Outgoing>>) -> Vec<Result<Position>> {
+        let count = batch.len();
+        let mut turn = self.turn.lock().await;
+        if turn.as_ref().is_none_or(|channel| !channel.status().connected()) {
+            match self.reopen().await {
+                Ok(channel) => *turn = Some(channel),
+                Err(error) => return all(count, error),
+            }
+        }
+        let Some(channel) = turn.clone() else { return all(count, error::closed("the publisher")) };
+        let mut results = Vec::with_capacity(count);
+        let started = AtomicUsize::new(0);
+        let mut confirms: FuturesOrdered<_> =
+            batch.into_iter().map(|outgoing| self.publish_one(&channel, outgoing, &started)).collect();
+        // The first poll of each puts its frames on the channel. The turn lasts until each had its own, also where
+        // one that is refused here and now is ready before the others are looked at.
+        poll_fn(|cx| {
+            while let Poll::Ready(Some(result)) = Pin::new(&mut confirms).poll_next(cx) {
+                results.push(result);
+            }
+            if started.load(Ordering::Relaxed) == count { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        drop(turn);
+        let abandoned = Abandoned { publisher: self, channel: Some(channel.clone()) };
+        let deadline = tokio::time::Instant::now() + self.link.limit;
+        loop {
+            match tokio::time::timeout_at(deadline, confirms.next()).await {
+                Ok(Some(result)) => results.push(result),
+                Ok(None) => break,
+                Err(_) => {
+                    results.resize_with(count, || Err(self.unconfirmed()));
+                    return results;
+                }
+            }
+        }
+        abandoned.no_more();
+        results
+    }
+
+    async fn publish_one(
+        &self,
+        channel: &Channel,
+        outgoing: Result<Outgoing>,
+        started: &AtomicUsize,
+    ) -> Result<Position> {
+        started.fetch_add(1, Ordering::Relaxed);
+        let Outgoing { message, properties } = outgoing?;
+        let (exchange, key) = (self.link.exchange.as_str(), &**routing_key(&self.destination));
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let publish =
+            channel.basic_publish(exchange.into(), key.into(), options, &message.payload, properties);
+        // Lapin says so before anything is written only where the channel is known to be gone.
+        let confirm = publish.await.map_err(|error| {
+            let sent = !matches!(error.kind(), lapin::ErrorKind::InvalidChannelState(..));
+            self.located(error::call(&error, "the publish", sent))
+        })?;
+        match confirm.await {
+            Ok(confirmation) => self.confirmed(confirmation, message.id),
+            Err(error) => Err(self.unanswered(&error, message.payload.len())),
+        }
+    }
+
+    /// A message of this size went out, and instead of a confirm the channel ended.
+    fn unanswered(&self, error: &lapin::Error, size: usize) -> Error {
+        let Some(limit) = error::refused_size(error) else {
+            return self.located(error::call(error, "the publish", true));
+        };
+        self.link.takes_at_most(limit);
+        if size > limit {
+            return self.located(error::too_large(size, limit));
+        }
+        let text = "the channel ended at another message, which was too large; whether this one was taken is not known";
+        self.located(Error::new(ErrorKind::ConnectionLost, text).with_retry(Retry::Uncertain))
+    }
+
+    /// A confirm did not come in the time that a call has: the server may have the message or not.
+    fn unconfirmed(&self) -> Error {
+        if let Some(error) = self.link.blocks() {
+            return self.located(error);
+        }
+        let text = format!("the publish: no confirm within {:?}", self.link.limit);
+        self.located(Error::new(ErrorKind::Timeout, text).with_retry(Retry::Uncertain).with_help(
+            "see that the server is up, has memory and disk left, and that the queue has a leader \
+                     (`rabbitmq-queues quorum_status QUEUE`)",
+        ))
+    }
+
+    /// The channel after a loss. A server that was killed may have forgotten what was declared moments before, so
+    /// that is declared again.
+    async fn reopen(&self) -> Result<Channel> {
+        admin::ensure(&self.link, &self.destination).await?;
+        confirming(&self.link).await
+    }
+
+    fn confirmed(&self, confirmation: Confirmation, id: MessageId) -> Result<Position> {
+        match confirmation {
+            Confirmation::Ack(None) => Ok(Position::Id(id)),
+            Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => {
+                let key = routing_key(&self.destination);
+                Err(self.located(
+                    Error::new(
+                        ErrorKind::DestinationNotFound,
+                        "no queue takes the message; the server returned it",
+                    )
+                    .with_context("routingKey", key)
+                    .with_help("make the group's queue again: open the connection anew, or `ductape apply`"),
+                ))
+            }
+            Confirmation::Nack(None) | Confirmation::NotRequested => Err(self.located(
+                Error::new(ErrorKind::DestinationFull, "a queue refused the message")
+                    .with_retry(Retry::Safe)
+                    .with_help("see the queue's bounds and the server's log"),
+            )),
+        }
+    }
+
+    fn located(&self, error: Error) -> Error {
+        error.with_context("destination", &self.destination.name)
+    }
+}
+
+/// A batch whose caller may go away before its confirms are here. Lapin keeps what it is not asked for any more
+/// with the channel, so that channel is let go.
+struct Abandoned<'a> {
+    publisher: &'a RabbitMqPublisher,
+    channel: Option<Channel>,
+}
+
+impl Abandoned<'_> {
+    fn no_more(mut self) {
+        self.channel = None;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        let Some(abandoned) = self.channel.take() else { return };
+        // Who has the turn uses the channel; the next abandoned batch lets it go.
+        if let Ok(mut turn) = self.publisher.turn.try_lock()
+            && turn.as_ref().is_some_and(|channel| channel.id() == abandoned.id())
+        {
+            *turn = None;
+        }
+    }
+}
+
+async fn confirming(link: &Link) -> Result<Channel> {
+    let channel = link.publishing().await?;
+    link.within("confirms", false, channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    Ok(channel)
+}
+
+/// One result a message, of an error that is every message's.
+fn all(count: usize, error: Error) -> Vec<Result<Position>> {
+    let (kind, retry, text) = (error.kind(), error.retry(), error.to_string());
+    let others = (1..count).map(|_| Err(Error::new(kind, text.clone()).with_retry(retry)));
+    let others: Vec<_> = others.collect();
+    std::iter::once(Err(error)).take(count).chain(others).collect()
+}

@@ -1,0 +1,359 @@
+//! Messages as a stream's entry carries them: CloudEvents' attributes as fields of their bare names, the bytes in
+//! `payload`, a user's headers as fields of their own names.
+//!
+//! A header whose name is taken stands behind `header:`. A foreign entry is read by [`foreign`](crate::foreign).
+
+use crate::entry::StreamId;
+use crate::foreign;
+use bytes::Bytes;
+use ductape_core::message::{Attributes, Extensions, HeaderValue, OCTET_STREAM};
+use ductape_core::wire::{self, Reader};
+use ductape_core::{Headers, Key, Message, MessageId, Timestamp};
+use redis::{Cmd, RedisWrite, Value};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// The largest message, as [`Message::size`] counts it. Redis itself takes values of 512 MiB; what a member reads at
+/// once is bounded by a count, so this bounds its memory.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+pub(crate) const PAYLOAD: &str = "payload";
+const VERSION: &str = "specversion";
+const ID: &str = "id";
+const SOURCE: &str = "source";
+const TYPE: &str = "type";
+const TIME: &str = "time";
+const CONTENT_TYPE: &str = "datacontenttype";
+const KEY: &str = "partitionkey";
+/// What stands before the name of a header that is taken.
+const HEADER: &str = "header:";
+const TAKEN: [&str; 8] = [PAYLOAD, VERSION, ID, SOURCE, TYPE, TIME, CONTENT_TYPE, KEY];
+/// What the metadata of a message may begin with beside CloudEvents' own; a user's header never does.
+const EXTENSIONS: [&str; 4] = ["traceparent", "tracestate", "dead-letter-", "ductape-"];
+/// Fields of a message without headers or extensions, its key included: names and values.
+const USUAL_ARGUMENTS: usize = 2 * TAKEN.len();
+/// Bytes of their names and of the values that are much the same in all messages.
+const USUAL_BYTES: usize = 224;
+
+/// Writes messages as fields of a command. What does not change from one message to the next is kept.
+#[derive(Default)]
+pub(crate) struct Writer {
+    time: (Timestamp, String),
+}
+
+impl Writer {
+    /// A command with room for a message, behind `before` arguments.
+    pub(crate) fn command(message: &Message, before: usize) -> Cmd {
+        let arguments = before + USUAL_ARGUMENTS + 2 * message.headers.len();
+        Cmd::with_capacity(arguments, USUAL_BYTES + message.size())
+    }
+
+    /// Appends the fields of a message to a command.
+    pub(crate) fn fields(&mut self, message: &Message, command: &mut Cmd) {
+        let mut put = |name: &str, value: &[u8]| {
+            command.write_arg(name.as_bytes());
+            command.write_arg(value);
+        };
+        put(VERSION, wire::SPEC_VERSION.as_bytes());
+        match &message.id {
+            MessageId::Uuid(uuid) => put(ID, uuid.as_hyphenated().encode_lower(&mut [0; 36]).as_bytes()),
+            MessageId::Text(text) => put(ID, text.as_bytes()),
+        }
+        put(SOURCE, message.source().as_bytes());
+        put(TYPE, message.event().as_bytes());
+        put(TIME, self.time(message.time));
+        put(CONTENT_TYPE, message.content_type().as_bytes());
+        if let Some(key) = &message.key {
+            put(KEY, key.as_bytes());
+        }
+        if let Some(extensions) = &message.extensions {
+            wire::write_extensions(extensions, |name, value| put(name, value.as_bytes()));
+        }
+        for (name, value) in message.headers.iter() {
+            if is_taken(name) {
+                put(&format!("{HEADER}{name}"), value.as_bytes());
+            } else {
+                put(name, value.as_bytes());
+            }
+        }
+        put(PAYLOAD, &message.payload);
+    }
+
+    fn time(&mut self, time: Timestamp) -> &[u8] {
+        let (last, text) = &mut self.time;
+        if text.is_empty() || *last != time {
+            text.clear();
+            *last = time;
+            // Writing to a String does not fail.
+            let _ = write!(text, "{time}");
+        }
+        text.as_bytes()
+    }
+}
+
+fn is_taken(name: &str) -> bool {
+    TAKEN.contains(&name) || name.starts_with(HEADER) || is_extension(name)
+}
+
+fn is_extension(name: &str) -> bool {
+    EXTENSIONS.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// Reads the entries of one stream. What neighbours have in common is kept, and shared by their messages.
+pub(crate) struct EntryReader {
+    destination: Arc<str>,
+    attributes: Arc<Attributes>,
+    time: (Vec<u8>, Timestamp),
+}
+
+/// What is found in the fields of an entry that is ours.
+#[derive(Default)]
+struct Found {
+    payload: Option<Bytes>,
+    id: Option<MessageId>,
+    source: Option<Vec<u8>>,
+    event: Option<Vec<u8>>,
+    content_type: Option<Vec<u8>>,
+    time: Option<Timestamp>,
+    key: Option<Key>,
+    headers: Headers,
+    extensions: Option<Reader<'static>>,
+}
+
+impl EntryReader {
+    pub(crate) fn new(destination: Arc<str>) -> Self {
+        let attributes = Attributes {
+            source: Arc::clone(&destination),
+            event: "".into(),
+            content_type: OCTET_STREAM.into(),
+        };
+        EntryReader { destination, attributes: Arc::new(attributes), time: Default::default() }
+    }
+
+    /// The message that an entry holds, whoever wrote it.
+    pub(crate) fn read(&mut self, id: StreamId, fields: Vec<Value>) -> Message {
+        let fields = fields.into_iter().map(into_bytes).collect::<Vec<_>>();
+        let received = Timestamp::from_micros(i64::try_from(id.millis).unwrap_or(0).saturating_mul(1000));
+        let is_ours = fields
+            .chunks_exact(2)
+            .any(|pair| pair[0] == VERSION.as_bytes() && pair[1] == wire::SPEC_VERSION.as_bytes());
+        let found = if is_ours { self.find(fields) } else { foreign::find(fields).into() };
+        self.message(found, id, received)
+    }
+
+    fn find(&mut self, fields: Vec<Vec<u8>>) -> Found {
+        let mut found = Found::default();
+        let mut fields = fields.into_iter();
+        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+            self.field(&mut found, name, value);
+        }
+        if found.payload.is_none()
+            && let Some(data) = found.headers.get("data").cloned()
+        {
+            found.headers.remove("data");
+            found.payload = Some(data.into_bytes());
+        }
+        found
+    }
+
+    fn field(&mut self, found: &mut Found, name: Vec<u8>, value: Vec<u8>) {
+        let is_text = || std::str::from_utf8(&value).is_ok();
+        match name.as_slice() {
+            b"payload" if found.payload.is_none() => found.payload = Some(value.into()),
+            b"specversion" if value == wire::SPEC_VERSION.as_bytes() => {}
+            b"partitionkey" => found.key = Some(Key::from_bytes(value)),
+            b"source" if is_text() => found.source = Some(value),
+            b"type" if is_text() => found.event = Some(value),
+            b"datacontenttype" if is_text() => found.content_type = Some(value),
+            b"id" if is_text() => found.id = Some(MessageId::parse(&String::from_utf8_lossy(&value))),
+            b"time" => match self.parse_time(&value) {
+                Some(time) => found.time = Some(time),
+                None => found.headers.append(TIME, value),
+            },
+            _ => found.other(name, value),
+        }
+    }
+
+    fn parse_time(&mut self, text: &[u8]) -> Option<Timestamp> {
+        if self.time.0 != text {
+            let time = std::str::from_utf8(text).ok()?.parse().ok()?;
+            self.time = (text.to_vec(), time);
+        }
+        Some(self.time.1)
+    }
+
+    fn message(&mut self, found: Found, id: StreamId, received: Timestamp) -> Message {
+        let attributes = self.shared(&found);
+        let mut message = Message {
+            payload: found.payload.unwrap_or_default(),
+            key: found.key,
+            headers: found.headers,
+            id: found.id.unwrap_or_else(|| MessageId::Text(format!("{}/{id}", self.destination).into())),
+            time: found.time.unwrap_or(received),
+            attributes,
+            extensions: None,
+        };
+        if let Some(reader) = found.extensions {
+            let read = reader.finish(Bytes::new(), &self.destination, id, received);
+            message.extensions = read.extensions.filter(|extensions| **extensions != Extensions::default());
+            for (name, value) in read.headers.iter() {
+                message.headers.append(name, value.clone());
+            }
+        }
+        message
+    }
+
+    /// The attributes, shared with the message before where they are the same.
+    fn shared(&mut self, found: &Found) -> Arc<Attributes> {
+        let source = found.source.as_deref().unwrap_or(self.destination.as_bytes());
+        let event = found.event.as_deref().unwrap_or_default();
+        let content_type = found.content_type.as_deref().unwrap_or(OCTET_STREAM.as_bytes());
+        let last = &self.attributes;
+        let is_same = last.source.as_bytes() == source
+            && last.event.as_bytes() == event
+            && last.content_type.as_bytes() == content_type;
+        if !is_same {
+            let text = |bytes| Arc::from(String::from_utf8_lossy(bytes));
+            self.attributes = Arc::new(Attributes {
+                source: text(source),
+                event: text(event),
+                content_type: text(content_type),
+            });
+        }
+        Arc::clone(&self.attributes)
+    }
+}
+
+impl Found {
+    /// A header, or metadata that few messages have.
+    fn other(&mut self, name: Vec<u8>, value: Vec<u8>) {
+        let name = into_text(name);
+        if let Some(name) = name.strip_prefix(HEADER) {
+            self.headers.append(name, value);
+        } else if is_extension(&name) {
+            // A prefix that no name has: CloudEvents' own attributes are read here.
+            self.extensions.get_or_insert_with(|| Reader::new("\0")).header(&name, value);
+        } else {
+            self.headers.append(name, value);
+        }
+    }
+}
+
+impl From<foreign::Foreign> for Found {
+    fn from(foreign: foreign::Foreign) -> Self {
+        let content_type = foreign.is_json.then(|| ductape_core::message::JSON.into());
+        Found { payload: Some(foreign.payload), headers: foreign.headers, content_type, ..Found::default() }
+    }
+}
+
+/// Field names are text nearly always; what is not is shown as well as can be.
+pub(crate) fn into_text(name: Vec<u8>) -> String {
+    String::from_utf8(name).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+fn into_bytes(value: Value) -> Vec<u8> {
+    match value {
+        Value::BulkString(bytes) => bytes,
+        Value::SimpleString(text) => text.into_bytes(),
+        Value::Int(number) => number.to_string().into_bytes(),
+        Value::Okay => b"OK".to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// A header's value, for what reads headers of its own.
+pub(crate) fn value(bytes: Vec<u8>) -> HeaderValue {
+    HeaderValue::from(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::*;
+    use ductape_core::message::{DeadLetter, IdSource, SessionRef};
+    use redis::Arg;
+
+    fn message() -> Message {
+        let time = Timestamp::from_micros(1_700_000_000_123_456);
+        let attributes =
+            Attributes { source: "/shop".into(), event: "a:b".into(), content_type: "text/plain".into() };
+        let mut message =
+            Message::new(vec![0, 255, 7], IdSource::new().next(time), time, Arc::new(attributes));
+        message.key = Some("k\u{e9}y".into());
+        message
+    }
+
+    fn written(message: &Message) -> Vec<Value> {
+        let mut command = Writer::command(message, 0);
+        Writer::default().fields(message, &mut command);
+        let fields = command.args_iter().map(|argument| match argument {
+            Arg::Simple(bytes) => Value::BulkString(bytes.to_vec()),
+            _ => panic!("not a field"),
+        });
+        fields.collect()
+    }
+
+    fn read(fields: Vec<Value>) -> Message {
+        EntryReader::new("orders".into()).read(StreamId { millis: 5, number: 7 }, fields)
+    }
+
+    fn entry(pairs: &[(&str, &str)]) -> Message {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        read(pairs.iter().flat_map(|(name, value)| [bulk(name), bulk(value)]).collect())
+    }
+
+    #[test]
+    fn a_message_is_read_as_it_was_written() {
+        let mut message = message();
+        assert_eq!(read(written(&message)), message);
+        message.key = None;
+        *message.extensions_mut() = Extensions {
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+            tracestate: Some("a=b".into()),
+            session: Some(SessionRef { tag: "user-session".into(), subject: "42".into() }),
+            dead_letter: Some(DeadLetter {
+                reason: "why".into(),
+                attempts: 5,
+                failed_at: message.time,
+                destination: "orders".into(),
+                group: "g".into(),
+                position: "1-0".into(),
+            }),
+            redrive_group: Some("g".into()),
+        };
+        assert_eq!(read(written(&message)), message);
+    }
+
+    #[test]
+    fn headers_keep_bytes_order_and_names_whatever_they_are_called() {
+        let mut message = message();
+        for name in TAKEN.into_iter().chain(["header:id", "x", "traceparent", "data", "x", ""]) {
+            message.headers.append(name, vec![0xff, name.len() as u8]);
+        }
+        assert_eq!(read(written(&message)), message);
+    }
+
+    #[test]
+    fn neighbours_share_what_is_the_same() {
+        let (message, mut reader) = (message(), EntryReader::new("orders".into()));
+        let one = reader.read(StreamId::default(), written(&message));
+        let other = reader.read(StreamId::default(), written(&message));
+        assert!(Arc::ptr_eq(&one.attributes, &other.attributes));
+    }
+
+    #[test]
+    fn an_event_of_another_publisher_may_say_data_and_leave_out_the_rest() {
+        let read = entry(&[("type", "t"), ("specversion", "1.0"), ("data", "x"), ("time", "yesterday")]);
+        assert_eq!((&read.payload[..], read.event(), read.source()), (&b"x"[..], "t", "orders"));
+        assert_eq!(read.headers.get("time").unwrap().as_bytes(), b"yesterday");
+        assert_eq!((read.id.to_string().as_str(), read.time.as_millis()), ("orders/5-7", 5));
+    }
+
+    #[test]
+    fn a_foreign_entry_has_an_id_of_its_place() {
+        let read = entry(&[("id", "5"), ("payload", "x")]);
+        assert_eq!(read.id.to_string(), "orders/5-7");
+        assert_eq!(read.headers.get("id").unwrap().as_bytes(), b"5");
+    }
+}

@@ -1,0 +1,179 @@
+//! What fetches for a consumer: one task with a connection of its own, since it blocks there.
+//!
+//! ```text
+//!  asked for, or room for a good part of the bound
+//!      └▶ overdue with other members? claim it ─▶ else XREADGROUP, blocking for a while ─▶ hand ─▶ receive
+//! ```
+//!
+//! A new message ends the blocking at once. What members give back or leave behind is looked for twice a second.
+//! The task ends with its consumer, or with its connection, whose loss the next receive tells.
+
+use crate::admin;
+use crate::consumer::Core;
+use crate::entry::{self, Entry};
+use crate::error;
+use crate::hand;
+use crate::link::{Connection, checked};
+use crate::message::EntryReader;
+use ductape_core::{Delivery, Error, Result};
+use redis::aio::ConnectionLike;
+use redis::{Cmd, RedisError, Value};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// For how long one read blocks, and so how often what others left is looked for.
+pub(crate) const TURN: Duration = Duration::from_millis(500);
+/// The most entries of one read: what the server answers at once.
+const MOST_AT_ONCE: usize = 1000;
+
+pub(crate) struct Reader {
+    pub(crate) core: Arc<Core>,
+    connection: Connection,
+    entries: EntryReader,
+    looked: Option<Instant>,
+}
+
+impl Reader {
+    pub(crate) fn new(core: Arc<Core>, connection: Connection) -> Self {
+        let entries = EntryReader::new(Arc::clone(&core.member.stream));
+        Reader { core, connection, entries, looked: None }
+    }
+
+    /// Fetches until the consumer closes or the connection is lost.
+    pub(crate) async fn run(mut self) {
+        let ended = if self.core.is_ordered { self.lead().await } else { self.share().await };
+        if let Err(error) = ended {
+            self.core.fail(error);
+        }
+    }
+
+    /// The work of a member that shares its group with others.
+    async fn share(&mut self) -> Result<()> {
+        while let Some(count) = self.demand().await {
+            if self.claim(count).await? == 0 {
+                self.read(count).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many to fetch, once some are wanted. Nothing once the consumer closes.
+    async fn demand(&self) -> Option<usize> {
+        loop {
+            if self.core.is_closing() {
+                return None;
+            }
+            match self.core.hand().wanted() {
+                0 => {}
+                count => return Some(count.min(MOST_AT_ONCE)),
+            }
+            self.core.wanted.notified().await;
+        }
+    }
+
+    async fn claim(&mut self, count: usize) -> Result<usize> {
+        let now = Instant::now();
+        if self.looked.is_some_and(|looked| now - looked < TURN) {
+            return Ok(0);
+        }
+        self.looked = Some(now);
+        let claimed = crate::claim::overdue(&self.core, count).await?;
+        let (count, until) = (claimed.len(), hand::until(now, self.core.member.lease));
+        if count > 0 {
+            self.hand_on(claimed, until).await?;
+            // There may be more.
+            self.looked = None;
+        }
+        Ok(count)
+    }
+
+    async fn read(&mut self, count: usize) -> Result<()> {
+        let member = &self.core.member;
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg(&*member.group).arg(&member.consumer).arg("COUNT").arg(count);
+        read.arg("BLOCK").arg(TURN.as_millis() as u64).arg("STREAMS").arg(&*member.stream).arg(">");
+        match self.blocking(&read).await {
+            Ok(answer) => {
+                let until = hand::until(Instant::now(), self.core.member.lease);
+                let entries = entry::read(answer).ok_or_else(|| error::unforeseen("XREADGROUP"))?;
+                self.hand_on(entries.into_iter().map(|entry| (entry, 1)).collect(), until).await
+            }
+            // The second is said to who blocks while it happens.
+            Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => self.recover().await,
+            Err(error) => Err(self.core.member.connection_lost(&error)),
+        }
+    }
+
+    /// A command that may block for a turn.
+    pub(crate) async fn blocking(&mut self, command: &Cmd) -> Result<Value, RedisError> {
+        let limit = TURN + self.core.member.link.limit;
+        match tokio::time::timeout(limit, self.connection.req_packed_command(command)).await {
+            Ok(answer) => answer.and_then(checked),
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
+    }
+
+    /// Puts entries into the hand, each with how often it has been delivered.
+    pub(crate) async fn hand_on(&mut self, fetched: Vec<(Entry, u32)>, until: Instant) -> Result<()> {
+        let mut gone = Vec::new();
+        let mut deliveries = Vec::with_capacity(fetched.len());
+        for (Entry { id, fields }, attempt) in fetched {
+            match fields {
+                Some(fields) => deliveries.push(Delivery {
+                    message: self.entries.read(id, fields),
+                    attempt: attempt.max(1),
+                    position: id.position(),
+                    token: id.token(),
+                }),
+                None => gone.push((id, attempt)),
+            }
+        }
+        if !deliveries.is_empty() {
+            self.core.fetched(deliveries, until);
+        }
+        self.forget(gone).await
+    }
+
+    /// What was deleted from the stream before it was settled is nobody's any more.
+    async fn forget(&self, gone: Vec<(entry::StreamId, u32)>) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let member = &self.core.member;
+        tracing::warn!(
+            stream = &*member.stream,
+            group = &*member.group,
+            count = gone.len(),
+            "messages were deleted from the stream before they were settled"
+        );
+        let orders = hand::Orders { acks: gone, ..hand::Orders::default() };
+        member.settle_owned(&orders).await
+    }
+
+    /// Makes the group again, from the first entry that is there: nothing that came since is lost.
+    pub(crate) async fn recover(&self) -> Result<()> {
+        let member = &self.core.member;
+        tracing::warn!(
+            stream = &*member.stream,
+            group = &*member.group,
+            server = member.link.place(),
+            "the group is gone from the server, which was flushed or has lost data; it is made again and gets all \
+             that the stream holds"
+        );
+        self.core.hand().clear();
+        admin::make_group(&member.link, &member.stream, &member.group, admin::FIRST).await.map(drop)
+    }
+
+    /// Waits, unless the consumer closes.
+    pub(crate) async fn pause(&self, time: Duration) {
+        let mut closing = self.core.closing();
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => {}
+            () = tokio::time::sleep(time) => {}
+        }
+    }
+
+    pub(crate) fn is_gone(error: &Error) -> bool {
+        error.kind() == ductape_core::ErrorKind::GroupNotFound || crate::group::says_no_group(error)
+    }
+}
