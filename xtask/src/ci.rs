@@ -1,36 +1,51 @@
 //! `cargo xtask ci`: what CI runs. All steps run, so that one run tells of every fault.
+//!
+//! ```text
+//!  services ─▶ format ─▶ tests: compile ─▶ run ──────────────────────▶ every step's result
+//!                                      └─▶ clippy ─▶ documentation ──┘ in the background
+//! ```
+//!
+//! Tests wait for leases and servers most of their time; what Clippy and rustdoc compute then costs none of their own.
 
-use crate::{Failure, Outcome, no_arguments, process, services, test};
+use crate::{Failure, Outcome, no_arguments, process, services, succeeded, test};
 use std::time::{Duration, Instant};
+
+/// What came of a step, and how long it took.
+struct Step {
+    name: &'static str,
+    result: Outcome,
+    took: Duration,
+    /// What it said, where that was not printed.
+    said: Vec<String>,
+}
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     no_arguments(arguments)?;
-    let results = [
-        // First, since Kafka's client cannot be compiled without what this installs.
+    // First, since Kafka's client cannot be compiled without what this installs.
+    let mut steps = vec![
         step("services", || services::run(&["install".into()])),
-        step("format", || cargo(&["fmt", "--all", "--check"], None)),
-        step("clippy", || {
-            cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"], None)
+        step("format", || {
+            succeeded(process::run(&mut process::cargo(&["fmt", "--all", "--check"]))?.success())
         }),
-        step("documentation", || {
-            let flags = ("RUSTDOCFLAGS", "-D warnings");
-            cargo(&["doc", "--locked", "--workspace", "--no-deps"], Some(flags))
-        }),
-        step("tests", || test::run(&["--require".into(), "all".into()])),
     ];
+    let mut beside = Vec::new();
+    steps.push(step("tests", || {
+        test::run_beside(&["--require".into(), "all".into()], || beside.extend([clippy(), documentation()]))
+    }));
+    steps.extend(beside);
+    for Step { name, said, .. } in steps.iter().filter(|step| step.result.is_err() && !step.said.is_empty()) {
+        println!("\n== {name}\n{}", said.join("\n"));
+    }
     println!();
-    for (name, result, took) in &results {
+    for Step { name, result, took, .. } in &steps {
         let word = if result.is_ok() { "ok" } else { "FAILED" };
         println!("{name:<14} {word:<7} {:.0} s", took.as_secs_f64());
     }
-    results
-        .into_iter()
-        .all(|(_, result, _)| result.is_ok())
-        .then_some(())
-        .ok_or(Failure::Failed(String::new()))
+    let is_clean = steps.into_iter().all(|step| step.result.is_ok());
+    is_clean.then_some(()).ok_or(Failure::Failed(String::new()))
 }
 
-fn step(name: &'static str, run: impl FnOnce() -> Outcome) -> (&'static str, Outcome, Duration) {
+fn step(name: &'static str, run: impl FnOnce() -> Outcome) -> Step {
     println!("\n== {name}");
     let start = Instant::now();
     let result = run();
@@ -39,10 +54,29 @@ fn step(name: &'static str, run: impl FnOnce() -> Outcome) -> (&'static str, Out
     {
         eprintln!("error: {fault}");
     }
-    (name, result, start.elapsed())
+    Step { name, result, took: start.elapsed(), said: Vec::new() }
 }
 
-fn cargo(arguments: &[&str], variable: Option<(&str, &str)>) -> Outcome {
-    let status = process::run(process::cargo(arguments).envs(variable))?;
-    status.success().then_some(()).ok_or_else(|| Failure::Failed(format!("cargo {} failed", arguments[0])))
+fn clippy() -> Step {
+    background(
+        "clippy",
+        &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        None,
+    )
+}
+
+fn documentation() -> Step {
+    let flags = ("RUSTDOCFLAGS", "-D warnings");
+    background("documentation", &["doc", "--locked", "--workspace", "--no-deps"], Some(flags))
+}
+
+/// Runs cargo in the background, where what it says would stand between what tests say.
+fn background(name: &'static str, arguments: &[&str], variable: Option<(&str, &str)>) -> Step {
+    let start = Instant::now();
+    let mut command = process::cargo_in_the_background(arguments);
+    command.envs(variable);
+    let mut said = Vec::new();
+    let ended = process::run_by_line_of_both(command, drop, |line| said.push(line.to_owned()));
+    let result = ended.and_then(|status| succeeded(status.success()));
+    Step { name, result, took: start.elapsed(), said }
 }

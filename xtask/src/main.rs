@@ -97,6 +97,11 @@ fn root() -> PathBuf {
     own.parent().map_or_else(|| own.clone(), PathBuf::from)
 }
 
+/// The outcome of a program that says itself what went wrong.
+fn succeeded(success: bool) -> Outcome {
+    success.then_some(()).ok_or(Failure::Failed(String::new()))
+}
+
 /// Refuses what a command does not take.
 fn no_arguments(rest: &[String]) -> Outcome {
     match rest.first() {

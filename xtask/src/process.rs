@@ -4,6 +4,7 @@
 //! binaries that cargo started, and processes that they started, go too.
 
 use crate::{Failure, root};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 #[cfg(unix)]
 use std::os::unix::process::CommandExt as _;
@@ -16,7 +17,24 @@ static HANDLER: Mutex<bool> = Mutex::new(false);
 
 /// A cargo command in the workspace's folder, of the cargo that runs this.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    ours(Command::new(program()), arguments)
+}
+
+/// The same, with what the processor has left when everything else has had its share.
+pub(crate) fn cargo_in_the_background(arguments: &[&str]) -> Command {
+    if !cfg!(unix) {
+        return cargo(arguments);
+    }
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"]).arg(program());
+    ours(nice, arguments)
+}
+
+fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn ours(mut command: Command, arguments: &[&str]) -> Command {
     command.args(arguments).current_dir(root()).stdin(Stdio::null());
     // What cargo told this program about itself. Build scripts that look at it would run again, and what they build be
     // built again, each time after a cargo that was started by hand.

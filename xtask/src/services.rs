@@ -1,7 +1,7 @@
 //! `cargo xtask services`: servers for tests. The work is done by `ductape-servers` of the testkit, which knows the
 //! versions and how each server is started; this builds it and runs it.
 
-use crate::{Failure, Outcome, process};
+use crate::{Failure, Outcome, process, succeeded};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -17,10 +17,6 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let mut command = program.command(command);
     command.args(rest);
     if arguments[0] == "start" { start(command) } else { succeeded(process::run(&mut command)?.success()) }
-}
-
-fn succeeded(success: bool) -> Outcome {
-    success.then_some(()).ok_or(Failure::Failed(String::new()))
 }
 
 /// Runs servers until our standard input ends, or we do.
@@ -39,9 +35,11 @@ fn start(mut command: Command) -> Outcome {
 pub(crate) struct Program(String);
 
 impl Program {
-    /// Builds it with a feature of the testkit: `servers`, or `docker` as well.
+    /// Builds it with a feature of the testkit: `servers`, or `docker` as well. Of the whole workspace, so that the tests
+    /// use what was compiled for it.
     pub(crate) fn build(feature: &str) -> Result<Self, Failure> {
-        let arguments = ["build", "--package", "ductape-testkit", "--features", feature, "--bin", NAME];
+        let feature = format!("ductape-testkit/{feature}");
+        let arguments = ["build", "--workspace", "--features", &feature, "--bin", NAME];
         let mut cargo = process::cargo(&arguments);
         let mut path = None;
         let status = process::run_by_line(

@@ -14,7 +14,7 @@ mod summary;
 mod times;
 
 use crate::artifact::{self, Executable};
-use crate::services::{Program, WAY};
+use crate::services::{Program, Servers, WAY};
 use crate::{Failure, Outcome, process, root};
 use options::Options;
 use std::collections::BTreeMap;
@@ -28,6 +28,11 @@ const ALLOWED_SKIPS: &str = "xtask/allowed-skips.txt";
 const REQUIRE: &str = "DUCTAPE_REQUIRE";
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
+    run_beside(arguments, || ())
+}
+
+/// The same, with other work beside the programs once they are compiled: they wait most of their time.
+pub(crate) fn run_beside(arguments: &[String], other: impl FnOnce() + Send) -> Outcome {
     let options = Options::parse(arguments)?;
     let kinds = options.servers();
     let mut servers = None;
@@ -38,7 +43,15 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         }
         servers = Some(program.start(&kinds, options.way())?);
     }
-    let programs = compile(&options)?;
+    let programs = compile(&options);
+    std::thread::scope(|scope| {
+        scope.spawn(other);
+        run_all(programs?, servers, &options)
+    })
+}
+
+/// Runs programs of tests against these servers, which end with them.
+fn run_all(programs: Vec<Executable>, mut servers: Option<Servers>, options: &Options) -> Outcome {
     let mut variables =
         servers.as_mut().map_or_else(|| Ok(BTreeMap::new()), |servers| servers.variables())?;
     if let Some(way) = options.way() {
@@ -50,7 +63,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let (mut summary, mut times) = programs::run(programs, &variables, options.for_programs());
     drop(servers);
     if options.with_examples() {
-        examples(&options, &mut summary, &mut times)?;
+        examples(options, &mut summary, &mut times)?;
     }
     println!("\n{times}\n{summary}");
     if !summary.faults.is_empty() {

@@ -7,6 +7,7 @@ use crate::config::ProviderKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Headers, Key, MAX_HEADER_NAME_LEN, MAX_KEY_LEN, Message};
 use crate::wire::{RESERVED_NAMES, RESERVED_PREFIXES};
+use std::collections::HashSet;
 
 /// The rules of one destination.
 #[derive(Clone, Debug)]
@@ -65,18 +66,16 @@ impl Guard {
         {
             return Err(invalid(format!("{} headers, and {} takes {max}", headers.len(), self.kind)));
         }
-        for (i, (name, value)) in headers.iter().enumerate() {
+        for (name, value) in headers.iter() {
             check_header_name(name)?;
             if self.capabilities.header_values == HeaderValues::Text && value.as_str().is_none() {
                 return Err(invalid(format!("the header `{name}` is not UTF-8, as {} asks", self.kind)));
             }
-            let repeated = || headers.iter().take(i).any(|(earlier, _)| earlier == name);
-            if self.capabilities.header_names == HeaderNames::Unique && repeated() {
-                return Err(invalid(format!(
-                    "the header `{name}` stands twice, and {} takes one",
-                    self.kind
-                )));
-            }
+        }
+        if self.capabilities.header_names == HeaderNames::Unique
+            && let Some(name) = repeated(headers)
+        {
+            return Err(invalid(format!("the header `{name}` stands twice, and {} takes one", self.kind)));
         }
         Ok(())
     }
@@ -121,6 +120,18 @@ fn check_key(key: &Key) -> Result<()> {
         Some(_) => Ok(()),
         None => Err(invalid("the key is not UTF-8".into())),
     }
+}
+
+/// A name that stands more than once. Beyond a few, comparing each with each is what makes a crowd of headers costly.
+fn repeated(headers: &Headers) -> Option<&str> {
+    const FEW: usize = 16;
+    let mut names = headers.iter().map(|(name, _)| name);
+    if headers.len() <= FEW {
+        let earlier = |i: usize, name: &str| headers.iter().take(i).any(|(earlier, _)| earlier == name);
+        return names.enumerate().find(|(i, name)| earlier(*i, name)).map(|(_, name)| name);
+    }
+    let mut seen = HashSet::with_capacity(headers.len());
+    names.find(|name| !seen.insert(*name))
 }
 
 fn check_header_name(name: &str) -> Result<()> {

@@ -2,6 +2,7 @@
 //! content type is the property of that name, the body is the payload.
 
 use bytes::Bytes;
+use ductape_core::dead_letter::FACTS_ROOM;
 use ductape_core::message::Attributes;
 use ductape_core::wire::{self, Reader};
 use ductape_core::{Error, ErrorKind, Message, MessageId, Timestamp};
@@ -13,8 +14,8 @@ use std::sync::Arc;
 /// (`max_message_size`, 16 MiB), less room for metadata.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024 - MAX_HEADER_BYTES;
 
-/// The most bytes of a message's headers and metadata: they travel in one frame, and the server's `frame_max` is
-/// 128 KiB unless told otherwise.
+/// The most bytes of a message's headers and metadata, the facts of a dead letter not counted: they travel in one frame,
+/// and the server's `frame_max` is 128 KiB unless told otherwise.
 pub const MAX_HEADER_BYTES: usize = 96 * 1024;
 
 const PREFIX: &str = "cloudEvents:";
@@ -44,33 +45,34 @@ pub(crate) fn properties(message: &Message) -> Result<BasicProperties, Error> {
         bytes += name.len() + value.len() + 6;
         headers.insert(ShortString::from(name), AMQPValue::LongString(LongString::from(value)));
     };
+    let content_type = short(message.content_type());
     wire::write(message, PREFIX, |name, value| {
-        if name != CONTENT_TYPE {
+        if name != CONTENT_TYPE || content_type.is_none() {
             put(name, value.as_bytes());
         }
     });
     message.headers.iter().for_each(|(name, value)| put(name, value.as_bytes()));
-    if bytes > MAX_HEADER_BYTES {
+    let most = MAX_HEADER_BYTES + message.dead_letter().map_or(0, |_| FACTS_ROOM);
+    if bytes > most {
         return Err(Error::new(
             ErrorKind::MessageTooLarge,
-            format!("headers and metadata take {bytes} bytes, and RABBITMQ takes {MAX_HEADER_BYTES}"),
+            format!("headers and metadata take {bytes} bytes, and RABBITMQ takes {most}"),
         )
         .with_help("put what is large into the payload"));
     }
-    Ok(BasicProperties::default()
-        .with_content_type(short(message.content_type()))
-        .with_delivery_mode(PERSISTENT)
-        .with_message_id(short(&message.id.to_string()))
-        .with_headers(headers))
+    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+    if let Some(content_type) = content_type {
+        properties = properties.with_content_type(content_type);
+    }
+    if let Some(id) = short(&message.id.to_string()) {
+        properties = properties.with_message_id(id);
+    }
+    Ok(properties)
 }
 
-/// What a property holds at most is 255 bytes; no content type or id of ours comes near.
-fn short(text: &str) -> ShortString {
-    let mut end = text.len().min(255);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    ShortString::from(&text[..end])
+/// A property holds at most 255 bytes. A longer content type travels as a header, where ids travel in any case.
+fn short(text: &str) -> Option<ShortString> {
+    (text.len() <= 255).then(|| ShortString::from(text))
 }
 
 /// A delivered message, and how often it was delivered before. `like` are the attributes of the one before it.
@@ -163,6 +165,8 @@ mod tests {
 
     use super::*;
     use ductape_core::message::{Headers, IdSource};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn message() -> Message {
         let time = Timestamp::from_micros(1_700_000_000_123_456);
@@ -224,5 +228,67 @@ mod tests {
         let error = properties(&message).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MessageTooLarge);
         assert!(error.to_string().contains(&MAX_HEADER_BYTES.to_string()), "{error}");
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "\\PC{0,12}",
+            "x-(delivery-count|acquired-count|death|first-death-reason)",
+            "cloudEvents:(id|time|type|source|specversion|partitionkey|datacontenttype|traceparent|[a-z]{0,5})",
+            "cloudEvents:(dead-letter-(reason|attempts|failed-at|group)|ductape-[a-z]{0,7})",
+        ]
+    }
+
+    fn field() -> impl Strategy<Value = AMQPValue> {
+        let text = || vec(any::<u8>(), 0..40).prop_map(|bytes| LongString::from(bytes.as_slice()));
+        prop_oneof![
+            text().prop_map(AMQPValue::LongString),
+            ".{0,20}".prop_map(|text| AMQPValue::ShortString(ShortString::from(text.as_str()))),
+            any::<i64>().prop_map(AMQPValue::LongLongInt),
+            any::<u8>().prop_map(AMQPValue::ShortShortUInt),
+            any::<f64>().prop_map(AMQPValue::Double),
+            any::<u64>().prop_map(AMQPValue::Timestamp),
+            Just(AMQPValue::FieldTable(FieldTable::default())),
+            Just(AMQPValue::Void),
+        ]
+    }
+
+    /// What was read, with its headers in an order: a table has none.
+    fn read_sorted(body: &[u8], properties: &BasicProperties) -> (Message, Vec<(String, Vec<u8>)>) {
+        let (mut message, _) = read("orders", body.to_vec(), properties, Timestamp::default(), None);
+        let headers = std::mem::take(&mut message.headers);
+        let mut sorted: Vec<_> =
+            headers.iter().map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).collect();
+        sorted.sort();
+        (message, sorted)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_a_delivery_holds_it_is_a_message_and_stays_the_same_when_it_is_written_again(
+            body in vec(any::<u8>(), 0..60),
+            fields in vec((name(), field()), 0..12),
+            id in prop::option::of(".{0,30}"),
+            content_type in prop::option::of("\\PC{0,30}"),
+        ) {
+            let mut headers = FieldTable::default();
+            for (name, value) in fields {
+                headers.insert(name.into(), value);
+            }
+            let mut native = BasicProperties::default().with_headers(headers);
+            if let Some(id) = id {
+                native = native.with_message_id(id.into());
+            }
+            if let Some(content_type) = content_type {
+                native = native.with_content_type(content_type.into());
+            }
+            let (message, headers) = read_sorted(&body, &native);
+            prop_assert_eq!(&message.payload[..], &body);
+            let whole = headers.iter().map(|(name, value)| (name.as_str(), value.clone()));
+            let again = Message { headers: whole.collect(), ..message.clone() };
+            prop_assert_eq!(read_sorted(&body, &properties(&again).unwrap()), (message, headers));
+        }
     }
 }

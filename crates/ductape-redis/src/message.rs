@@ -272,6 +272,8 @@ mod tests {
 
     use super::*;
     use ductape_core::message::{DeadLetter, IdSource, SessionRef};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use redis::Arg;
 
     fn message() -> Message {
@@ -355,5 +357,36 @@ mod tests {
         let read = entry(&[("id", "5"), ("payload", "x")]);
         assert_eq!(read.id.to_string(), "orders/5-7");
         assert_eq!(read.headers.get("id").unwrap().as_bytes(), b"5");
+    }
+
+    fn name() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            vec(any::<u8>(), 0..12),
+            "(header:)?(payload|specversion|id|source|type|time|datacontenttype|partitionkey|data|body)"
+                .prop_map(String::into_bytes),
+            "traceparent|tracestate|ductape-[a-z]{0,7}|dead-letter-(reason|attempts|failed-at|group)"
+                .prop_map(String::into_bytes),
+        ]
+    }
+
+    fn content() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![vec(any::<u8>(), 0..40), Just(b"1.0".to_vec()), Just(b"3".to_vec())]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_an_entry_holds_it_is_a_message_and_stays_the_same_when_it_is_written_again(
+            fields in vec((name(), content()), 0..12),
+            odd in prop::option::of(name()),
+            ours: bool,
+        ) {
+            let version = ours.then(|| [b"specversion".to_vec(), b"1.0".to_vec()]);
+            let pairs = fields.into_iter().flat_map(|(name, value)| [name, value]);
+            let all = version.into_iter().flatten().chain(pairs).chain(odd);
+            let message = read(all.map(Value::BulkString).collect());
+            prop_assert_eq!(read(written(&message)), message);
+        }
     }
 }

@@ -7,18 +7,19 @@ use aws_sdk_sqs::types::{
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ductape_core::dead_letter::FACTS_ROOM;
 use ductape_core::wire::Reader;
 use ductape_core::{Error, ErrorKind, Key, Message, MessageId, Position, Result, Timestamp};
 use std::sync::Arc;
 
 /// What SQS takes: of one message with its attributes, and of one request (SQS Developer Guide, "Message quotas").
 pub(crate) const MAX_REQUEST_BYTES: usize = 1024 * 1024;
-/// Room for metadata, and for the facts of a dead letter.
+/// Room for metadata, those of a dead letter not counted.
 const METADATA_BYTES: usize = 8 * 1024;
 
 /// The largest message, as [`Message::size`] counts it, that SQS takes as text. A body that is not text grows by a
 /// third, since it travels as base64.
-pub const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES - METADATA_BYTES;
+pub const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES - METADATA_BYTES - FACTS_ROOM;
 
 /// The longest message group id and deduplication id.
 const MAX_ID: usize = 128;
@@ -47,8 +48,9 @@ pub(crate) fn write(message: &Message, fifo: bool) -> Result<Outgoing> {
     let (body, marker) = body(&message.payload);
     let Written { attributes, bytes } = attributes::write(message, marker);
     let bytes = bytes + body.len();
-    if bytes > MAX_REQUEST_BYTES {
-        return Err(too_large(bytes, marker == Some(BASE64)));
+    let most = MAX_REQUEST_BYTES - if message.dead_letter().is_some() { 0 } else { FACTS_ROOM };
+    if bytes > most {
+        return Err(too_large(bytes, most, marker == Some(BASE64)));
     }
     Ok(Outgoing {
         group: fifo.then(|| group(message.key.as_ref(), &message.id).into()),
@@ -67,13 +69,11 @@ fn body(payload: &Bytes) -> (String, Option<&'static str>) {
     }
 }
 
-fn too_large(bytes: usize, encoded: bool) -> Error {
+fn too_large(bytes: usize, most: usize, encoded: bool) -> Error {
     let what = if encoded { " as base64, since its body is not text," } else { "" };
     Error::new(
         ErrorKind::MessageTooLarge,
-        format!(
-            "the message takes {bytes} bytes{what} with its metadata, and AWS_SQS takes {MAX_REQUEST_BYTES}"
-        ),
+        format!("the message takes {bytes} bytes{what} with its metadata, and AWS_SQS takes {most}"),
     )
     .with_help("publish less, or store the payload elsewhere and publish where it is")
 }

@@ -28,6 +28,9 @@ pub(super) const PROPERTIES: &[Property] = &[
         "a message that cannot be decoded goes to the dead letters with its bytes and the reason",
         |f| Box::pin(undecodable_is_buried_intact(f)),
     ),
+    property("a message with as many headers as are taken goes to the dead letters with all of them", |f| {
+        Box::pin(crowded_is_buried_intact(f))
+    }),
     property("a redriven dead letter comes back to the group that gave it up, and to no other", |f| {
         Box::pin(redriven_comes_back(f))
     }),
@@ -171,6 +174,39 @@ async fn undecodable_is_buried_intact(f: Fixture) -> Outcome {
         same("the attempts in the dead letter", &1, &facts.attempts)?;
     }
     Ok(())
+}
+
+/// More than anyone who means well has.
+const MANY_HEADERS: usize = 10_000;
+
+/// The facts of a failure come on top of what was just taken, and must find room.
+async fn crowded_is_buried_intact(f: Fixture) -> Outcome {
+    let service = Service::open(&f).await?;
+    let refuse = |_: Delivery| async { Err(Failure::reject("a crowd")) };
+    let subscription = service.subscribe(quick(), refuse).await?;
+    let publisher = service.publisher().await?;
+    let headers = |count| (0..count).map(|n| (format!("h-{n}"), "v")).collect();
+    let crowd = |count| NewMessage::raw("crowd").headers(headers(count));
+    let (mut taken, mut most, mut refused) = (Vec::new(), 0, MANY_HEADERS + 1);
+    let mut tried = MANY_HEADERS;
+    while most < tried {
+        match publisher.publish(crowd(tried)).await {
+            Ok(_) => (most, taken) = (tried, [taken, vec![tried]].concat()),
+            Err(error) => {
+                let kinds = [ErrorKind::MessageTooLarge, ErrorKind::MessageInvalid];
+                let expected = format!("{tried} headers are taken, or refused as {kinds:?}");
+                check(kinds.contains(&error.kind()), expected, || error.to_string())?;
+                refused = tried;
+            }
+        }
+        tried = most.midpoint(refused);
+    }
+    let letters = service.wait_for_letters(taken.len()).await?;
+    service.stop(subscription).await?;
+    let mut kept: Vec<_> = letters.iter().map(|letter| letter.headers.len()).collect();
+    kept.sort_unstable();
+    taken.sort_unstable();
+    same("how many headers each dead letter has", &taken, &kept)
 }
 
 async fn redriven_comes_back(f: Fixture) -> Outcome {

@@ -42,6 +42,17 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         },
     ),
     Mutant::new(
+        "dead letters keep a hundred headers",
+        "a message with as many headers as are taken goes to the dead letters with all of them",
+        || {
+            with_letters(|letter| {
+                let few =
+                    letter.headers.iter().take(100).map(|(name, value)| (name.to_owned(), value.clone()));
+                letter.headers = few.collect();
+            })
+        },
+    ),
+    Mutant::new(
         "a redriven message is for every group",
         "a redriven dead letter comes back to the group that gave it up, and to no other",
         || {
