@@ -50,8 +50,8 @@ pub struct Ended {
     pub crashes: u64,
     /// Whether there were messages that kill their process.
     pub poisoned: bool,
-    /// Faults of the provider's list that could not be made here, and why.
-    pub skipped: Vec<(Fault, String)>,
+    /// What was not tried of all that the provider promises, and why: faults that could not be made here, and order.
+    pub skipped: Vec<(&'static str, String)>,
     /// What processes used: those that lived long enough for a slope.
     pub used: Vec<(ActorName, Used)>,
     /// How long the run took.
@@ -104,12 +104,14 @@ pub async fn run(options: Options) -> Result<Ended, Fatal> {
     let crashes = run.cast.crashes();
     let report = check_folder(&run.plan.folder, &Load::new(run.plan.publishers), &run.promises().await?)?;
     let timeline = run.draw(&report)?;
+    let mut untried: Vec<_> = skipped.into_iter().map(|(fault, why)| (fault.name(), why)).collect();
+    untried.extend(carrier.unordered.map(|why| ("order by key", why.to_owned())));
     let (poisoned, used) = (!run.plan.poison.is_empty(), run.meter.used());
     let clean = report.is_clean() && (crashes == 0 || poisoned);
     // The stage goes before the folder that it is in.
     drop(run);
     let logs = if clean { None } else { Some(folder.keep()) };
-    Ok(Ended { report, crashes, poisoned, skipped, used, took: begun.elapsed(), timeline, logs })
+    Ok(Ended { report, crashes, poisoned, skipped: untried, used, took: begun.elapsed(), timeline, logs })
 }
 
 impl Run {
@@ -171,7 +173,7 @@ impl Run {
         let capabilities = self.client.capabilities(&self.plan.event, None).await?;
         Ok(Promises {
             groups: self.plan.groups.iter().map(|group| group.name.clone()).collect(),
-            ordered: capabilities.ordering != Ordering::None,
+            ordered: capabilities.ordering != Ordering::None && self.carrier.unordered.is_none(),
             acks_hold: self.carrier.acks_hold,
             attempts: u16::try_from(self.plan.attempts)?,
             aftermath: self.plan.lease + self.plan.request_timeout,

@@ -194,8 +194,8 @@ async fn run(arguments: RunArguments) -> Result<bool, Fatal> {
 async fn play(options: Options) -> Result<bool, Fatal> {
     hide_ordered_panics();
     let ended = ductape_chaos::run(options).await?;
-    for (fault, why) in &ended.skipped {
-        println!("skip {fault} ({why})");
+    for (what, why) in &ended.skipped {
+        println!("skip {what} ({why})");
     }
     println!("{}", ended.report);
     for (name, used) in &ended.used {

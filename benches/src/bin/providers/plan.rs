@@ -65,8 +65,9 @@ impl Plan {
                       BaseConsumer that reads each message's id, a commit every 4,096 messages while none is under way, \
                       and at the end",
                 backlog: Some(1_000_000),
-                small: 200_000,
-                large: 4_000,
+                // A member's joining and leaving take a tenth of a second, whatever lies between.
+                small: 1_000_000,
+                large: 8_000,
                 ..Plan::empty()
             },
             "rabbitmq" => Plan {
