@@ -17,10 +17,6 @@ use tokio::sync::OnceCell;
 /// The longest reason that a dead letter carries, in bytes; longer ones are cut.
 pub const MAX_REASON_LEN: usize = 1024;
 
-/// The most bytes that the facts of a failure take, with their names and however they are escaped. A provider that bounds
-/// metadata keeps so much of its bound free in every other message: what was taken can be given up.
-pub const FACTS_ROOM: usize = 8 * 1024;
-
 /// A delivery as a dead letter: the same bytes, key, headers and id, and the facts of its failure.
 pub fn bury(delivery: &Delivery, destination: &str, group: &str, reason: &str, now: Timestamp) -> Message {
     let mut message = delivery.message.clone();

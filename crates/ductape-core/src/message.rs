@@ -55,6 +55,11 @@ pub struct SessionRef {
     pub subject: Arc<str>,
 }
 
+/// The most bytes that the facts of a failure take, with their names and however they are escaped. A provider that bounds
+/// metadata keeps so much of its bound for messages that [were given up](Message::was_given_up): what was taken once can
+/// be dead-lettered, and redriven.
+pub const FACTS_ROOM: usize = 8 * 1024;
+
 /// What a dead letter tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -128,6 +133,12 @@ impl Message {
     /// The session that it was published under.
     pub fn session(&self) -> Option<&SessionRef> {
         self.extensions.as_ref()?.session.as_ref()
+    }
+
+    /// Whether it was given up once: it is a dead letter, or one that was redriven.
+    pub fn was_given_up(&self) -> bool {
+        let given_up = |it: &Extensions| it.dead_letter.is_some() || it.redrive_group.is_some();
+        self.extensions.as_deref().is_some_and(given_up)
     }
 
     /// Why it was dead-lettered, where it was.

@@ -69,8 +69,7 @@ fn attributes(message: &Message) -> Result<Vec<Attribute>, Error> {
         packed.push((KEY.to_owned(), Bytes::copy_from_slice(key.as_bytes())));
     }
     let metadata = direct.len();
-    // What is taken can be given up.
-    let most = pack::MAX_ATTRIBUTES - if message.dead_letter().is_some() { 0 } else { FACTS };
+    let most = pack::MAX_ATTRIBUTES - if message.was_given_up() { 0 } else { FACTS };
     let mut names = HashSet::with_capacity(message.headers.len());
     for (name, value) in message.headers.iter() {
         match value.as_str().filter(|_| direct.len() < most) {

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use ductape_core::error::Retry;
 use ductape_core::message::Attributes;
 use ductape_core::{
-    Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Position, Result, Settlement, Token,
-    Verdict,
+    Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Position, Result, Settlement,
+    Timestamp, Token, Verdict,
 };
 use futures_util::future::Either;
 use futures_util::stream::FuturesOrdered;
@@ -43,7 +43,7 @@ pub(crate) struct RabbitMqConsumer {
     /// What the server calls the consumer.
     tag: ShortString,
     own: Dedicated,
-    incoming: tokio::sync::Mutex<lapin::Consumer>,
+    incoming: tokio::sync::Mutex<Incoming>,
     state: Mutex<State>,
     in_flight: Arc<AtomicUsize>,
     /// Whose turn it is to put frames on the channel: an ack that stands for many must not meet others halfway. Who has
@@ -66,12 +66,17 @@ struct State {
     requeued: Vec<u64>,
     /// Whether verdicts could not be told. Nothing can from then on.
     is_lost: bool,
+}
+
+/// What the server sends.
+struct Incoming {
+    consumer: lapin::Consumer,
     /// The attributes of the last delivery.
     last: Option<Arc<Attributes>>,
 }
 
 /// A delivery that is not settled; with an ordered destination, what it takes to hand it out again.
-struct Held(Option<Delivery>);
+struct Held(Option<Box<Delivery>>);
 
 /// What the server is told at once.
 struct Orders {
@@ -97,17 +102,17 @@ impl RabbitMqConsumer {
         let (member, table) = (options.member.as_ref().into(), FieldTable::default());
         let consume =
             channel.basic_consume(name.as_str().into(), member, BasicConsumeOptions::default(), table);
-        let incoming = link.within(&format!("the consumer of the queue `{name}`"), false, consume).await?;
+        let consumer = link.within(&format!("the consumer of the queue `{name}`"), false, consume).await?;
         Ok(RabbitMqConsumer {
             in_flight: link.count_in_flight(&name),
             queue: name,
-            tag: incoming.tag(),
+            tag: consumer.tag(),
             link,
             destination: destination.clone(),
             group: Arc::clone(&options.group),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             own,
-            incoming: tokio::sync::Mutex::new(incoming),
+            incoming: tokio::sync::Mutex::new(Incoming { consumer, last: None }),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             again: Notify::new(),
@@ -129,17 +134,20 @@ impl RabbitMqConsumer {
     }
 
     /// Takes what is there, without waiting. An error only where nothing is there.
-    fn take_ready(&self, incoming: &mut lapin::Consumer, max: usize) -> Result<Vec<Delivery>> {
+    fn take_ready(&self, incoming: &mut Incoming, max: usize) -> Result<Vec<Delivery>> {
         let mut taken = self.take_again(max);
+        let again = taken.len();
+        let received = self.link.clock.now();
         while taken.len() < max {
-            match incoming.next().now_or_never() {
-                Some(Some(Ok(delivery))) => taken.push(self.take_in(delivery)),
+            match incoming.consumer.next().now_or_never() {
+                Some(Some(Ok(delivery))) => taken.push(self.read(incoming, delivery, received)),
                 Some(_) if !taken.is_empty() => break,
                 Some(Some(Err(error))) => return Err(self.lost(&error)),
                 Some(None) => return Err(self.cancelled()),
                 None => break,
             }
         }
+        self.hold(&taken[again..]);
         Ok(taken)
     }
 
@@ -149,34 +157,40 @@ impl RabbitMqConsumer {
         while taken.len() < max
             && let Some(tag) = state.again.pop_first()
         {
-            taken.extend(state.open.get_mut(tag).and_then(|held| held.0.clone()));
+            taken.extend(state.open.get_mut(tag).and_then(|held| held.0.as_deref().cloned()));
         }
         taken
     }
 
-    fn take_in(&self, delivered: lapin::message::Delivery) -> Delivery {
-        let tag = delivered.delivery_tag;
-        let received = self.link.clock.now();
-        let last = self.state().last.take();
-        let (message, before) = message::read(
-            &self.destination.name,
-            delivered.data,
-            &delivered.properties,
-            received,
-            last.as_ref(),
-        );
-        let delivery = Delivery {
+    fn read(
+        &self,
+        incoming: &mut Incoming,
+        delivered: lapin::message::Delivery,
+        received: Timestamp,
+    ) -> Delivery {
+        let (name, last) = (&self.destination.name, incoming.last.as_ref());
+        let (message, before) = message::read(name, delivered.data, &delivered.properties, received, last);
+        if last.is_none_or(|last| !Arc::ptr_eq(last, &message.attributes)) {
+            incoming.last = Some(Arc::clone(&message.attributes));
+        }
+        Delivery {
             position: Position::Id(message.id.clone()),
             message,
             attempt: before + 1,
-            token: Token::Numbers(self.number, tag),
-        };
-        let held = Held(self.destination.ordered.then(|| delivery.clone()));
+            token: Token::Numbers(self.number, delivered.delivery_tag),
+        }
+    }
+
+    /// Takes in what is handed out for the first time.
+    fn hold(&self, taken: &[Delivery]) {
         let mut state = self.state();
-        state.last = Some(Arc::clone(&delivery.message.attributes));
-        state.open.add(tag, held);
+        for delivery in taken {
+            if let Token::Numbers(_, tag) = delivery.token {
+                let kept = self.destination.ordered.then(|| Box::new(delivery.clone()));
+                state.open.add(tag, Held(kept));
+            }
+        }
         self.in_flight.store(state.open.len(), Ordering::Release);
-        delivery
     }
 
     /// Takes settlements in, to be told to the server. Gives one result each, which stands if it can be told.
@@ -357,9 +371,10 @@ impl Consumer for RabbitMqConsumer {
             tokio::select! {
                 biased;
                 _ = closed.wait_for(|closed| *closed) => return Err(error::closed("the consumer")),
-                item = incoming.next() => match item {
+                item = incoming.consumer.next() => match item {
                     Some(Ok(delivery)) => {
-                        let mut taken = vec![self.take_in(delivery)];
+                        let mut taken = vec![self.read(&mut incoming, delivery, self.link.clock.now())];
+                        self.hold(&taken);
                         // An error of what comes after is told by the next call.
                         taken.extend(self.take_ready(&mut incoming, max - 1).unwrap_or_default());
                         return Ok(taken);

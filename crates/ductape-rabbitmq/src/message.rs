@@ -2,8 +2,7 @@
 //! content type is the property of that name, the body is the payload.
 
 use bytes::Bytes;
-use ductape_core::dead_letter::FACTS_ROOM;
-use ductape_core::message::Attributes;
+use ductape_core::message::{Attributes, FACTS_ROOM};
 use ductape_core::wire::{self, Reader};
 use ductape_core::{Error, ErrorKind, Message, MessageId, Timestamp};
 use lapin::BasicProperties;
@@ -52,7 +51,7 @@ pub(crate) fn properties(message: &Message) -> Result<BasicProperties, Error> {
         }
     });
     message.headers.iter().for_each(|(name, value)| put(name, value.as_bytes()));
-    let most = MAX_HEADER_BYTES + message.dead_letter().map_or(0, |_| FACTS_ROOM);
+    let most = MAX_HEADER_BYTES + if message.was_given_up() { FACTS_ROOM } else { 0 };
     if bytes > most {
         return Err(Error::new(
             ErrorKind::MessageTooLarge,

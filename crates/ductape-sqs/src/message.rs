@@ -7,7 +7,7 @@ use aws_sdk_sqs::types::{
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use ductape_core::dead_letter::FACTS_ROOM;
+use ductape_core::message::FACTS_ROOM;
 use ductape_core::wire::Reader;
 use ductape_core::{Error, ErrorKind, Key, Message, MessageId, Position, Result, Timestamp};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub(crate) fn write(message: &Message, fifo: bool) -> Result<Outgoing> {
     let (body, marker) = body(&message.payload);
     let Written { attributes, bytes } = attributes::write(message, marker);
     let bytes = bytes + body.len();
-    let most = MAX_REQUEST_BYTES - if message.dead_letter().is_some() { 0 } else { FACTS_ROOM };
+    let most = MAX_REQUEST_BYTES - if message.was_given_up() { 0 } else { FACTS_ROOM };
     if bytes > most {
         return Err(too_large(bytes, most, marker == Some(BASE64)));
     }

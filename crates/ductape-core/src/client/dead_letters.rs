@@ -88,14 +88,15 @@ impl DeadLetters {
     /// # Errors
     /// Those of the provider. What was not taken is left.
     pub async fn redrive(&self, filter: LetterFilter<'_>) -> Result<LetterCounts> {
-        if self.waiting().await? == Waiting::Never {
+        let waiting = self.waiting().await?;
+        if waiting == Waiting::Never {
             return Ok(LetterCounts::default());
         }
         // Also where the provider says that none waits: a server's count may lag behind what it has.
         self.broker.ensure(&self.route.destination).await.map_err(|e| self.located(e))?;
         let publisher = self.broker.publisher(&self.route.destination).await.map_err(|e| self.located(e))?;
         let search = Search::Taken { filter, until: self.opened, publisher: Some(&*publisher) };
-        Ok(self.scan(search).await?.counts)
+        Ok(self.scan_of(waiting, search).await?.counts)
     }
 
     /// Takes dead letters away for good.
@@ -115,11 +116,11 @@ impl DeadLetters {
         match self.waiting().await? {
             Waiting::Never => Ok(0),
             Waiting::So(count) => Ok(count),
-            Waiting::Unknown => {
+            waiting @ Waiting::Unknown => {
                 // Looks at all and takes none.
                 let filter = LetterFilter::Ids(&[]);
                 let search = Search::Taken { filter, until: self.opened, publisher: None };
-                Ok(self.scan(search).await?.counts.left)
+                Ok(self.scan_of(waiting, search).await?.counts.left)
             }
         }
     }
@@ -138,9 +139,12 @@ impl DeadLetters {
         }
     }
 
-    /// Takes batches in hand until all that wait were seen, the search is over, or [`MAX_SCAN`].
     async fn scan(&self, search: Search<'_>) -> Result<Scanned> {
-        let waiting = self.waiting().await?;
+        self.scan_of(self.waiting().await?, search).await
+    }
+
+    /// Takes batches in hand until all that wait were seen, the search is over, or [`MAX_SCAN`].
+    async fn scan_of(&self, waiting: Waiting, search: Search<'_>) -> Result<Scanned> {
         if waiting == Waiting::Never {
             return Ok(Scanned::default());
         }

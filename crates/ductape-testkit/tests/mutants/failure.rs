@@ -43,7 +43,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new(
         "dead letters keep a hundred headers",
-        "a message with as many headers as are taken goes to the dead letters with all of them",
+        "a message with as many headers as are taken can be dead-lettered and redriven with all of them",
         || {
             with_letters(|letter| {
                 let few =
