@@ -54,12 +54,19 @@ fn io_kind(error: &io::Error, text: &str) -> (ErrorKind, &'static str) {
 pub(crate) fn call(error: &lapin::Error, what: &str, sent: bool) -> Error {
     let (kind, retry, help) = match error.kind() {
         lapin::ErrorKind::ProtocolError(protocol) => protocol_kind(protocol.kind()),
-        _ if is_gone(error) => {
-            let retry = if sent { Retry::Uncertain } else { Retry::Safe };
-            (ErrorKind::ConnectionLost, retry, "it is connected anew by itself; see that the server is up")
-        }
+        _ if is_gone(error) => (
+            ErrorKind::ConnectionLost,
+            Retry::Safe,
+            "it is connected anew by itself; see that the server is up",
+        ),
         _ => (ErrorKind::ProviderFailed, Retry::Never, "see the server's log"),
     };
+    // A soft error is the server's answer to what was asked. Every other ends the whole connection, at whatever it was.
+    let answers = matches!(
+        error.kind(),
+        lapin::ErrorKind::ProtocolError(protocol) if matches!(protocol.kind(), AMQPErrorKind::Soft(_))
+    );
+    let retry = if sent && !answers { Retry::Uncertain } else { retry };
     Error::new(kind, format!("{what}: {error}")).with_retry(retry).with_help(help)
 }
 
@@ -184,6 +191,11 @@ mod tests {
         assert_eq!(call(&lost, "x", true).retry(), Retry::Uncertain);
         assert_eq!(call(&lost, "x", false).retry(), Retry::Safe);
         assert_eq!(call(&lost, "x", true).kind(), ErrorKind::ConnectionLost);
+        // A server that is told to stop closes connections with messages unconfirmed on them, and has some of these.
+        let forced = hard(AMQPHardError::CONNECTIONFORCED);
+        assert_eq!(call(&forced, "x", true).retry(), Retry::Uncertain);
+        assert_eq!(call(&forced, "x", false).retry(), Retry::Safe);
+        assert_eq!(call(&soft(AMQPSoftError::ACCESSREFUSED), "x", true).retry(), Retry::Never);
     }
 
     #[test]

@@ -173,8 +173,9 @@ impl RabbitMqPublisher {
                 ))
             }
             Confirmation::Nack(None) | Confirmation::NotRequested => Err(self.located(
+                // Of several groups' queues one refused it, and the others may have it.
                 Error::new(ErrorKind::DestinationFull, "a queue refused the message")
-                    .with_retry(Retry::Safe)
+                    .with_retry(Retry::Uncertain)
                     .with_help("see the queue's bounds and the server's log"),
             )),
         }

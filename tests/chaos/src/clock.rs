@@ -10,11 +10,12 @@ const TICK: Duration = Duration::from_millis(5);
 /// Starts such a clock at the time that it is. A thread of its own moves it for as long as the process lives, since its
 /// users' runtimes come and go.
 pub(crate) fn ticking() -> Clock {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Both at once: a process that is stopped before its thread begins would live in the past ever after.
+    let (since, mut before) =
+        (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), Instant::now());
     let clock = Clock::manual(Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)));
     let ticked = clock.clone();
     thread::spawn(move || {
-        let mut before = Instant::now();
         loop {
             // tidy: sleeps because it measures how long the machine stood still.
             thread::sleep(TICK);

@@ -214,6 +214,11 @@ fn what_lay_with_another_since_before_the_acknowledgement_is_explained_by_what_m
     };
     let late = stale(second(History::published(1))).done(A, 0);
     late.duplicates(Cause::Moved(Fault::ClockJump), 1);
+    // A retry that waits within a worker, and of which somebody else was quicker.
+    let waits = || stale(History::published(1)).says(A, Kind::Delivered, 0).failed(A, 0, Failing::Hang, 1);
+    let overtaken = waits().fault(Fault::ClockJump).done(B, 0).done(A, 0);
+    assert!(overtaken.check().is_clean(), "{}", overtaken.check());
+    waits().done(B, 0).done(A, 0).breaks(Example::AckIgnored, 1);
 }
 
 #[test]

@@ -115,6 +115,8 @@ pub(super) struct GroupChecker<'c> {
     places: HashMap<ActorName, u16>,
     /// When a holder first received what its handler has not got yet, and how often.
     lying: HashMap<(u16, MessageRef), (u64, u32)>,
+    /// When a holder's handler failed with what it may try again without receiving it anew.
+    failed: HashMap<(u16, MessageRef), u64>,
     begin: Option<u64>,
     stops: Vec<Duration>,
     report: GroupReport,
@@ -137,6 +139,7 @@ impl<'c> GroupChecker<'c> {
             holders: Vec::new(),
             places: HashMap::new(),
             lying: HashMap::new(),
+            failed: HashMap::new(),
             begin: None,
             stops: Vec::new(),
             report: GroupReport { name: name.to_owned(), ..GroupReport::default() },
@@ -165,7 +168,7 @@ impl<'c> GroupChecker<'c> {
             Kind::Handled => self.change(record, |mark| {
                 (mark.state, mark.flags) = (State::Handled, mark.flags | HANDLED);
             }),
-            Kind::Failed => self.failed(record),
+            Kind::Failed => self.failed(holder, record),
             Kind::Settled => self.change(record, |mark| {
                 // Of what somebody else has by now it says nothing.
                 if mark.holder == holder {
@@ -228,8 +231,11 @@ impl<'c> GroupChecker<'c> {
     /// When a holder received what its handler gets now.
     fn take_up(&mut self, holder: u16, record: &Record) -> u64 {
         let lying = (holder, record.message);
-        // A retry within the worker was received once.
-        let Some((received, count)) = self.lying.get_mut(&lying) else { return record.time };
+        let failed = self.failed.remove(&lying);
+        // A retry within the worker was received once, before it failed.
+        let Some((received, count)) = self.lying.get_mut(&lying) else {
+            return failed.unwrap_or(record.time);
+        };
         let received = *received;
         *count -= 1;
         if *count == 0 {
@@ -323,8 +329,11 @@ impl<'c> GroupChecker<'c> {
         }
     }
 
-    fn failed(&mut self, record: &Record) {
+    fn failed(&mut self, holder: u16, record: &Record) {
         let given_up = record.detail == Failing::Reject as u8 || record.attempt >= self.promises.attempts;
+        if !given_up {
+            self.failed.insert((holder, record.message), record.time);
+        }
         let aborted = record.detail == Failing::Abort as u8;
         self.change(record, |mark| {
             mark.state = State::Failed;
