@@ -33,7 +33,8 @@ pub(crate) struct Outstanding {
     lease: Duration,
     /// When somebody last asked for deliveries.
     asked: Instant,
-    /// What came again because its lease ran out here, since somebody last asked.
+    /// Those whose lease ran out here since somebody last asked: where they come again, others should have them. No more
+    /// than were handed out by then.
     lapsed: HashSet<String>,
 }
 

@@ -28,12 +28,15 @@ impl Outstanding {
         }
     }
 
-    /// Forgets what was handed out and is no longer ours, so that it takes no place of what comes.
+    /// Forgets what was handed out and is no longer ours, so that it takes no place of what comes. It may come again here
+    /// as well as anywhere else.
     pub(crate) fn forget_lost(&mut self, now: Instant) {
         let is_lost = |held: &Held| held.is_handed && held.until <= now;
-        let lost: Vec<_> = self.open.iter().filter(|(_, held)| is_lost(held)).map(|(n, _)| *n).collect();
-        for number in lost {
+        let lost = self.open.iter().filter(|(_, held)| is_lost(held));
+        let lost: Vec<_> = lost.map(|(number, held)| (*number, held.message_id.clone())).collect();
+        for (number, message_id) in lost {
             self.lose(number);
+            self.lapsed.insert(message_id);
         }
     }
 
