@@ -41,8 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         let word = if result.is_ok() { "ok" } else { "FAILED" };
         println!("{name:<14} {word:<7} {:.0} s", took.as_secs_f64());
     }
-    let is_clean = steps.into_iter().all(|step| step.result.is_ok());
-    is_clean.then_some(()).ok_or(Failure::Failed(String::new()))
+    succeeded(steps.iter().all(|step| step.result.is_ok()))
 }
 
 fn step(name: &'static str, run: impl FnOnce() -> Outcome) -> Step {
@@ -78,5 +77,8 @@ fn background(name: &'static str, arguments: &[&str], variable: Option<(&str, &s
     let mut said = Vec::new();
     let ended = process::run_by_line_of_both(command, drop, |line| said.push(line.to_owned()));
     let result = ended.and_then(|status| succeeded(status.success()));
+    if let Err(Failure::Failed(fault) | Failure::Usage(fault)) = &result {
+        said.push(fault.clone());
+    }
     Step { name, result, took: start.elapsed(), said }
 }

@@ -31,9 +31,19 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     run_beside(arguments, || ())
 }
 
-/// The same, with other work beside the programs once they are compiled: they wait most of their time.
+/// The same, with other work beside the programs, which wait most of their time: once they are compiled, or cannot be.
 pub(crate) fn run_beside(arguments: &[String], other: impl FnOnce() + Send) -> Outcome {
     let options = Options::parse(arguments)?;
+    let prepared = prepare(&options);
+    std::thread::scope(|scope| {
+        scope.spawn(other);
+        let (servers, programs) = prepared?;
+        run_all(programs, servers, &options)
+    })
+}
+
+/// Starts the servers, and compiles the tests meanwhile.
+fn prepare(options: &Options) -> Result<(Option<Servers>, Vec<Executable>), Failure> {
     let kinds = options.servers();
     let mut servers = None;
     if !kinds.is_empty() {
@@ -43,11 +53,7 @@ pub(crate) fn run_beside(arguments: &[String], other: impl FnOnce() + Send) -> O
         }
         servers = Some(program.start(&kinds, options.way())?);
     }
-    let programs = compile(&options);
-    std::thread::scope(|scope| {
-        scope.spawn(other);
-        run_all(programs?, servers, &options)
-    })
+    Ok((servers, compile(options)?))
 }
 
 /// Runs programs of tests against these servers, which end with them.

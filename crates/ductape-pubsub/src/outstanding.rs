@@ -111,8 +111,7 @@ impl Outstanding {
                 (held.ack_id, held.until) = (ack_id, until);
                 return;
             }
-            self.lose(number);
-            self.lapsed.insert(message_id.clone());
+            self.lapse(number);
         }
         let number = self.next;
         self.next += 1;

@@ -17,13 +17,14 @@
 //!   **unexplained**: delivered twice without a cause;
 //! - **dead letters**: what was rejected is there, nothing else is, and redriven it is handled.
 
+mod cause;
 mod group;
 mod merge;
 mod published;
 mod report;
 mod world;
 
-pub use group::Cause;
+pub use cause::Cause;
 pub use report::{DeadReport, Example, GroupReport, PublishReport, Report, StopReport};
 
 use crate::actor_name::{ActorName, logs_in};

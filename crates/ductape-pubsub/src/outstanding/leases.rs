@@ -32,12 +32,16 @@ impl Outstanding {
     /// as well as anywhere else.
     pub(crate) fn forget_lost(&mut self, now: Instant) {
         let is_lost = |held: &Held| held.is_handed && held.until <= now;
-        let lost = self.open.iter().filter(|(_, held)| is_lost(held));
-        let lost: Vec<_> = lost.map(|(number, held)| (*number, held.message_id.clone())).collect();
-        for (number, message_id) in lost {
-            self.lose(number);
-            self.lapsed.insert(message_id);
+        let lost: Vec<_> = self.open.iter().filter(|(_, held)| is_lost(held)).map(|(n, _)| *n).collect();
+        for number in lost {
+            self.lapse(number);
         }
+    }
+
+    /// Loses one whose lease ran out in somebody's hands.
+    pub(super) fn lapse(&mut self, number: u64) {
+        self.lapsed.extend(self.open.get(&number).map(|held| held.message_id.clone()));
+        self.lose(number);
     }
 
     /// Lets go of what others should have: what waits here beyond the bound, the latest first, and what lapsed here where

@@ -192,7 +192,10 @@ async fn crowded_is_buried_intact(f: Fixture) -> Outcome {
     let mut tried = MANY_HEADERS;
     while most < tried {
         match publisher.publish(crowd(tried)).await {
-            Ok(_) => (most, taken) = (tried, [taken, vec![tried]].concat()),
+            Ok(_) => {
+                most = tried;
+                taken.push(tried);
+            }
             Err(error) => {
                 let kinds = [ErrorKind::MessageTooLarge, ErrorKind::MessageInvalid];
                 let expected = format!("{tried} headers are taken, or refused as {kinds:?}");

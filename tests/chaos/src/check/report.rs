@@ -1,6 +1,6 @@
 //! What a check came to, for people and for exit codes.
 
-use super::group::Cause;
+use super::cause::Cause;
 use super::world::FaultTime;
 use crate::fault::Fault;
 use crate::record::MessageRef;
