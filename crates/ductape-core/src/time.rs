@@ -1,5 +1,7 @@
 //! Points in time as messages carry them, and the clock that everything timed asks.
 
+mod rfc3339;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::future::Future;
@@ -25,6 +27,14 @@ impl Timestamp {
         self.0
     }
 
+    /// Hands its text to `then`, as `Display` writes it, without a place of its own for it.
+    pub fn with_text<R>(self, then: impl FnOnce(&str) -> R) -> R {
+        match rfc3339::write(self.0, &mut [0; rfc3339::LONGEST]) {
+            Some(text) => then(text),
+            None => then(&self.to_string()),
+        }
+    }
+
     /// Milliseconds since the Unix epoch, rounded down.
     pub const fn as_millis(self) -> i64 {
         self.0.div_euclid(1000)
@@ -47,6 +57,9 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC, as CloudEvents asks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = rfc3339::write(self.0, &mut [0; rfc3339::LONGEST]) {
+            return f.pad(text);
+        }
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(time) => fmt::Display::fmt(&time, f),
             Err(_) => write!(f, "{}us", self.0),
@@ -65,13 +78,16 @@ impl FromStr for Timestamp {
 
     /// Reads RFC 3339, with any offset.
     fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        if let Some(micros) = rfc3339::read(text.as_bytes()) {
+            return Ok(Timestamp(micros));
+        }
         text.parse::<jiff::Timestamp>().map(|time| Timestamp(time.as_microsecond()))
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.with_text(|text| serializer.serialize_str(text))
     }
 }
 

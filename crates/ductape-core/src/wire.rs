@@ -53,10 +53,10 @@ pub fn write(message: &Message, prefix: &str, mut put: impl FnMut(&str, &str)) {
         put(&name, value);
     };
     cloud(VERSION, SPEC_VERSION);
-    cloud(ID, &message.id.to_string());
+    message.id.with_text(|id| cloud(ID, id));
     cloud(SOURCE, message.source());
     cloud(TYPE, message.event());
-    cloud(TIME, &message.time.to_string());
+    message.time.with_text(|time| cloud(TIME, time));
     cloud(CONTENT_TYPE, message.content_type());
     if let Some(key) = message.key.as_ref().and_then(Key::as_str) {
         cloud(KEY, key);

@@ -41,7 +41,7 @@ pub(crate) struct Link {
     connect_limit: Duration,
     state: tokio::sync::Mutex<State>,
     closed: AtomicBool,
-    alarm: Alarm,
+    pub(crate) alarm: Alarm,
     /// The largest payload that the server takes, once it has said so.
     largest: AtomicUsize,
     opened: Mutex<Opened>,
@@ -244,15 +244,18 @@ impl Link {
             .with_context("server", self.place())
     }
 
-    /// Waits while the server takes no publishes (a memory or disk alarm), as long as a call may take.
-    ///
-    /// # Errors
-    /// `DESTINATION_FULL` with the server's reason.
-    pub(crate) async fn unblocked(&self) -> Result<()> {
-        match self.alarm.over(self.limit).await {
-            None => Ok(()),
-            Some(reason) => Err(self.blocked(&reason).with_retry(Retry::Safe)),
-        }
+    /// Why a publish had no turn in the time that a call has. Nothing of it was sent.
+    pub(crate) fn no_turn(&self) -> Error {
+        let error = match self.alarm.reason() {
+            Some(reason) => self.blocked(&reason),
+            None => Error::new(
+                ErrorKind::Timeout,
+                format!("the publishes before this one were not sent within {:?}", self.limit),
+            )
+            .with_context("server", self.place())
+            .with_help("publish less at once, or raise the connection's time limit"),
+        };
+        error.with_retry(Retry::Safe)
     }
 
     /// Why publishes that were sent have no answer, where the server has said so.

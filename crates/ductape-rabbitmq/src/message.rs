@@ -63,7 +63,7 @@ pub(crate) fn properties(message: &Message) -> Result<BasicProperties, Error> {
     if let Some(content_type) = content_type {
         properties = properties.with_content_type(content_type);
     }
-    if let Some(id) = short(&message.id.to_string()) {
+    if let Some(id) = message.id.with_text(short) {
         properties = properties.with_message_id(id);
     }
     Ok(properties)

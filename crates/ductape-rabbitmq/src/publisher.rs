@@ -41,9 +41,6 @@ impl Publisher for RabbitMqPublisher {
         if let Err(error) = self.link.check_open("the publisher") {
             return all(count, error);
         }
-        if let Err(error) = self.link.unblocked().await {
-            return all(count, error);
-        }
         let prepared = batch.into_iter().map(|message| {
             let (size, largest) = (message.payload.len(), self.link.largest());
             if size > largest {
@@ -65,7 +62,9 @@ impl RabbitMqPublisher {
 
     async fn send(&self, batch: Vec<Result<Outgoing>>) -> Vec<Result<Position>> {
         let count = batch.len();
-        let mut turn = self.turn.lock().await;
+        let Some(mut turn) = self.link.alarm.turn(&self.turn, self.link.limit).await else {
+            return all(count, self.link.no_turn());
+        };
         if turn.as_ref().is_none_or(|channel| !channel.status().connected()) {
             match self.reopen().await {
                 Ok(channel) => *turn = Some(channel),

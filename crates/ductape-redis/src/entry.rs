@@ -3,7 +3,6 @@
 use ductape_core::{Position, Token};
 use redis::Value;
 use std::fmt;
-use std::io::Write;
 
 /// The id of a stream's entry: milliseconds and a number. Ordered as the entries are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -36,24 +35,41 @@ impl StreamId {
     }
 
     pub(crate) fn position(self) -> Position {
-        // Two numbers of twenty digits at most, so it fits.
-        let mut text = [0; 41];
-        let mut rest = &mut text[..];
-        let _ = write!(rest, "{self}");
-        let length = 41 - rest.len();
-        Position::Text(String::from_utf8_lossy(&text[..length]).into())
+        self.with_text(|text| Position::Text(text.into()))
+    }
+
+    /// Hands its text to `then`. Each message needs it twice, so it is written without the formatter's detours.
+    fn with_text<R>(self, then: impl FnOnce(&str) -> R) -> R {
+        // Two numbers of twenty digits at most, written from their ends.
+        let mut text = [b'-'; 41];
+        let dash = digits(&mut text, 41, self.number) - 1;
+        let begin = digits(&mut text, dash, self.millis);
+        then(std::str::from_utf8(&text[begin..]).unwrap_or_default())
+    }
+}
+
+/// Writes a number so that it ends before `end`, and returns where it begins.
+fn digits(text: &mut [u8], end: usize, mut number: u64) -> usize {
+    let mut begin = end;
+    loop {
+        begin -= 1;
+        text[begin] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return begin;
+        }
     }
 }
 
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.millis, self.number)
+        self.with_text(|text| f.pad(text))
     }
 }
 
 impl redis::ToRedisArgs for StreamId {
     fn write_redis_args<W: ?Sized + redis::RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(self);
+        self.with_text(|text| out.write_arg(text.as_bytes()));
     }
 }
 

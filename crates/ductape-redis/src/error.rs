@@ -91,7 +91,7 @@ fn server_kind(code: &str, detail: &str) -> (ErrorKind, Retry, &'static str) {
         "OOM" => (
             ErrorKind::DestinationFull,
             Retry::Safe,
-            "the server's `maxmemory` is reached: raise it, trim with `maxLen` or `retain`, or consume",
+            "the server's `maxmemory` is reached, and consuming frees none of it: raise it, or trim with `maxLen` or `retain`",
         ),
         "MISCONF" => (
             ErrorKind::StorageFull,

@@ -3,14 +3,13 @@
 //!
 //! A header whose name is taken stands behind `header:`. A foreign entry is read by [`foreign`](crate::foreign).
 
-use crate::entry::StreamId;
+use crate::entry::{self, StreamId};
 use crate::foreign;
 use bytes::Bytes;
 use ductape_core::message::{Attributes, Extensions, HeaderValue, OCTET_STREAM};
 use ductape_core::wire::{self, Reader};
 use ductape_core::{Headers, Key, Message, MessageId, Timestamp};
 use redis::{Cmd, RedisWrite, Value};
-use std::fmt::Write;
 use std::sync::Arc;
 
 /// The largest message, as [`Message::size`] counts it. Redis itself takes values of 512 MiB; what a member reads at
@@ -35,60 +34,38 @@ const USUAL_ARGUMENTS: usize = 2 * TAKEN.len();
 /// Bytes of their names and of the values that are much the same in all messages.
 const USUAL_BYTES: usize = 224;
 
-/// Writes messages as fields of a command. What does not change from one message to the next is kept.
-#[derive(Default)]
-pub(crate) struct Writer {
-    time: (Timestamp, String),
+/// A command with room for a message, behind `before` arguments.
+pub(crate) fn command(message: &Message, before: usize) -> Cmd {
+    let arguments = before + USUAL_ARGUMENTS + 2 * message.headers.len();
+    Cmd::with_capacity(arguments, USUAL_BYTES + message.size())
 }
 
-impl Writer {
-    /// A command with room for a message, behind `before` arguments.
-    pub(crate) fn command(message: &Message, before: usize) -> Cmd {
-        let arguments = before + USUAL_ARGUMENTS + 2 * message.headers.len();
-        Cmd::with_capacity(arguments, USUAL_BYTES + message.size())
+/// Appends the fields of a message to a command.
+pub(crate) fn write(message: &Message, command: &mut Cmd) {
+    let mut put = |name: &str, value: &[u8]| {
+        command.write_arg(name.as_bytes());
+        command.write_arg(value);
+    };
+    put(VERSION, wire::SPEC_VERSION.as_bytes());
+    message.id.with_text(|id| put(ID, id.as_bytes()));
+    put(SOURCE, message.source().as_bytes());
+    put(TYPE, message.event().as_bytes());
+    message.time.with_text(|time| put(TIME, time.as_bytes()));
+    put(CONTENT_TYPE, message.content_type().as_bytes());
+    if let Some(key) = &message.key {
+        put(KEY, key.as_bytes());
     }
-
-    /// Appends the fields of a message to a command.
-    pub(crate) fn fields(&mut self, message: &Message, command: &mut Cmd) {
-        let mut put = |name: &str, value: &[u8]| {
-            command.write_arg(name.as_bytes());
-            command.write_arg(value);
-        };
-        put(VERSION, wire::SPEC_VERSION.as_bytes());
-        match &message.id {
-            MessageId::Uuid(uuid) => put(ID, uuid.as_hyphenated().encode_lower(&mut [0; 36]).as_bytes()),
-            MessageId::Text(text) => put(ID, text.as_bytes()),
-        }
-        put(SOURCE, message.source().as_bytes());
-        put(TYPE, message.event().as_bytes());
-        put(TIME, self.time(message.time));
-        put(CONTENT_TYPE, message.content_type().as_bytes());
-        if let Some(key) = &message.key {
-            put(KEY, key.as_bytes());
-        }
-        if let Some(extensions) = &message.extensions {
-            wire::write_extensions(extensions, |name, value| put(name, value.as_bytes()));
-        }
-        for (name, value) in message.headers.iter() {
-            if is_taken(name) {
-                put(&format!("{HEADER}{name}"), value.as_bytes());
-            } else {
-                put(name, value.as_bytes());
-            }
-        }
-        put(PAYLOAD, &message.payload);
+    if let Some(extensions) = &message.extensions {
+        wire::write_extensions(extensions, |name, value| put(name, value.as_bytes()));
     }
-
-    fn time(&mut self, time: Timestamp) -> &[u8] {
-        let (last, text) = &mut self.time;
-        if text.is_empty() || *last != time {
-            text.clear();
-            *last = time;
-            // Writing to a String does not fail.
-            let _ = write!(text, "{time}");
+    for (name, value) in message.headers.iter() {
+        if is_taken(name) {
+            put(&format!("{HEADER}{name}"), value.as_bytes());
+        } else {
+            put(name, value.as_bytes());
         }
-        text.as_bytes()
     }
+    put(PAYLOAD, &message.payload);
 }
 
 fn is_taken(name: &str) -> bool {
@@ -132,20 +109,23 @@ impl EntryReader {
 
     /// The message that an entry holds, whoever wrote it.
     pub(crate) fn read(&mut self, id: StreamId, fields: Vec<Value>) -> Message {
-        let fields = fields.into_iter().map(into_bytes).collect::<Vec<_>>();
         let received = Timestamp::from_micros(i64::try_from(id.millis).unwrap_or(0).saturating_mul(1000));
-        let is_ours = fields
-            .chunks_exact(2)
-            .any(|pair| pair[0] == VERSION.as_bytes() && pair[1] == wire::SPEC_VERSION.as_bytes());
-        let found = if is_ours { self.find(fields) } else { foreign::find(fields).into() };
+        let is = |value: &Value, text: &str| entry::bytes(value) == Some(text.as_bytes());
+        let is_ours =
+            fields.chunks_exact(2).any(|pair| is(&pair[0], VERSION) && is(&pair[1], wire::SPEC_VERSION));
+        let found = if is_ours {
+            self.find(fields)
+        } else {
+            foreign::find(fields.into_iter().map(into_bytes).collect()).into()
+        };
         self.message(found, id, received)
     }
 
-    fn find(&mut self, fields: Vec<Vec<u8>>) -> Found {
+    fn find(&mut self, fields: Vec<Value>) -> Found {
         let mut found = Found::default();
         let mut fields = fields.into_iter();
         while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-            self.field(&mut found, name, value);
+            self.field(&mut found, into_bytes(name), into_bytes(value));
         }
         if found.payload.is_none()
             && let Some(data) = found.headers.get("data").cloned()
@@ -165,7 +145,10 @@ impl EntryReader {
             b"source" if is_text() => found.source = Some(value),
             b"type" if is_text() => found.event = Some(value),
             b"datacontenttype" if is_text() => found.content_type = Some(value),
-            b"id" if is_text() => found.id = Some(MessageId::parse(&String::from_utf8_lossy(&value))),
+            b"id" => match std::str::from_utf8(&value) {
+                Ok(text) => found.id = Some(MessageId::parse(text)),
+                Err(_) => found.headers.append(ID, value),
+            },
             b"time" => match self.parse_time(&value) {
                 Some(time) => found.time = Some(time),
                 None => found.headers.append(TIME, value),
@@ -287,8 +270,8 @@ mod tests {
     }
 
     fn written(message: &Message) -> Vec<Value> {
-        let mut command = Writer::command(message, 0);
-        Writer::default().fields(message, &mut command);
+        let mut command = command(message, 0);
+        write(message, &mut command);
         let fields = command.args_iter().map(|argument| match argument {
             Arg::Simple(bytes) => Value::BulkString(bytes.to_vec()),
             _ => panic!("not a field"),

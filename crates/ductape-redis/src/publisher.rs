@@ -6,7 +6,7 @@
 //! ```
 
 use crate::link::{Link, Use, checked};
-use crate::message::Writer;
+use crate::message;
 use crate::{entry, error};
 use async_trait::async_trait;
 use ductape_core::{Destination, Error, Message, Position, Publisher, Result, Timestamp};
@@ -66,10 +66,9 @@ impl RedisPublisher {
     }
 
     fn commands(&self, batch: &[Message]) -> Pipeline {
-        let mut writer = Writer::default();
         let mut commands = Pipeline::with_capacity(batch.len());
         for (index, message) in batch.iter().enumerate() {
-            let mut command = Writer::command(message, 6);
+            let mut command = message::command(message, 6);
             command.write_arg(b"XADD");
             command.write_arg(self.stream.as_bytes());
             // Trimming is about, so once a batch is often enough.
@@ -77,7 +76,7 @@ impl RedisPublisher {
                 trim(&mut command, self.retention, self.line.link.clock.now());
             }
             command.write_arg(b"*");
-            writer.fields(message, &mut command);
+            message::write(message, &mut command);
             commands.add_command(command);
         }
         commands
@@ -111,7 +110,8 @@ impl Line {
 
 fn position(answer: Value) -> Result<Position> {
     let id = entry::bytes(&answer).ok_or_else(|| error::unforeseen("XADD"))?;
-    Ok(Position::Text(String::from_utf8_lossy(id).into()))
+    let id = std::str::from_utf8(id).map_err(|_| error::unforeseen("XADD"))?;
+    Ok(Position::Text(id.into()))
 }
 
 fn trim(command: &mut Cmd, retention: Retention, now: Timestamp) {

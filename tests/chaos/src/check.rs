@@ -53,6 +53,9 @@ pub struct Promises {
     pub attempts: u16,
     /// How long a fault may still show after its end: the lease and the time limit of a request.
     pub aftermath: Duration,
+    /// Whether the run went on until all was handled. Where not, what a group is not done with is its backlog, and so is
+    /// what it rejected and could not put among the dead letters yet.
+    pub to_the_end: bool,
     /// How long a stop may take.
     pub stop_within: Duration,
 }
@@ -94,7 +97,7 @@ pub fn check<'l>(
     let is_publisher = |log: &Log<'_>| matches!(log.name, ActorName::Publisher { .. });
     let published = Published::read(open()?.into_iter().filter(is_publisher), key);
     let world = World::read(open()?.into_iter().filter(|log| log.name == ActorName::Conductor));
-    let mut report = Report::new(published.report(), world.faults());
+    let mut report = Report::new(&published, world.faults());
     for (index, name) in promises.groups.iter().enumerate() {
         let mut group = GroupChecker::new(index as u8, name, promises, &published, &world);
         let members = open()?.into_iter().filter(|log| match log.name {

@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::host::Host;
 use crate::journal::{Journal, now};
 use crate::load::Load;
-use crate::measure::{Meter, Used};
+use crate::measure::{Meter, Used, usage, usage_of_group};
 use crate::plan::Plan;
 use crate::schedule::{Scheduled, schedule};
 use crate::stage::Stage;
@@ -53,7 +53,7 @@ pub struct Ended {
     /// What was not tried of all that the provider promises, and why: faults that could not be made here, and order.
     pub skipped: Vec<(&'static str, String)>,
     /// What processes used: those that lived long enough for a slope.
-    pub used: Vec<(ActorName, Used)>,
+    pub used: Vec<(String, Used)>,
     /// How long the run took.
     pub took: Duration,
     /// The picture.
@@ -86,6 +86,8 @@ struct Run {
     faults: u32,
     /// The share of all messages that publishers may go up to for now.
     gate: f64,
+    /// What could not be tried after all, and why.
+    untried: Vec<(&'static str, String)>,
 }
 
 /// Runs the harness once.
@@ -105,6 +107,7 @@ pub async fn run(options: Options) -> Result<Ended, Fatal> {
     let report = check_folder(&run.plan.folder, &Load::new(run.plan.publishers), &run.promises().await?)?;
     let timeline = run.draw(&report)?;
     let mut untried: Vec<_> = skipped.into_iter().map(|(fault, why)| (fault.name(), why)).collect();
+    untried.append(&mut run.untried);
     untried.extend(carrier.unordered.map(|why| ("order by key", why.to_owned())));
     let (poisoned, used) = (!run.plan.poison.is_empty(), run.meter.used());
     let clean = report.is_clean() && (crashes == 0 || poisoned);
@@ -147,6 +150,7 @@ impl Run {
             begun: now,
             faults: 0,
             gate: 1.0,
+            untried: Vec::new(),
         })
     }
 
@@ -177,6 +181,7 @@ impl Run {
             acks_hold: self.carrier.acks_hold,
             attempts: u16::try_from(self.plan.attempts)?,
             aftermath: self.plan.lease + self.plan.request_timeout,
+            to_the_end: self.options.limit.is_none(),
             stop_within: self.plan.drain_timeout + STOP_GRACE,
         })
     }
@@ -274,10 +279,11 @@ impl Run {
             let sample = Sample { time: now(), published: self.watch.sent(), handled: handled.collect() };
             self.samples.push(sample);
             let second = self.begun.elapsed().as_secs_f64();
-            self.meter.read(ActorName::Conductor, std::process::id(), second);
+            self.meter.note(ActorName::Conductor, usage(std::process::id()), second);
             for (name, process) in self.cast.processes() {
-                self.meter.read(name, process, second);
+                self.meter.note(name, usage(process), second);
             }
+            self.meter.note("server", self.stage.server_group().await.and_then(usage_of_group), second);
         }
         Ok(())
     }

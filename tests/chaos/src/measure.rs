@@ -1,6 +1,5 @@
 //! What processes use: memory and open files, as the system tells, and whether it grows.
 
-use crate::actor_name::ActorName;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -22,6 +21,22 @@ pub(crate) fn usage(process: u32) -> Option<Usage> {
     Some(Usage { memory: kib * 1024, files })
 }
 
+/// What all processes of a group use together; `None` where it has none, or the system does not tell.
+pub(crate) fn usage_of_group(group: u32) -> Option<Usage> {
+    let processes =
+        fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let members = processes.filter(|process| group_of(*process) == Some(group));
+    members
+        .filter_map(usage)
+        .reduce(|all, one| Usage { memory: all.memory + one.memory, files: all.files + one.files })
+}
+
+/// `PID (NAME) STATE PARENT GROUP …`, and a name may hold anything.
+fn group_of(process: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()
+}
+
 /// What a process used over its life.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Used {
@@ -39,21 +54,21 @@ pub struct Used {
 const WORTH_A_SLOPE: f64 = 20.0;
 const START: f64 = 10.0;
 
-/// Reads what processes use, again and again.
+/// What everybody uses, again and again.
 #[derive(Debug, Default)]
-pub(crate) struct Meter(BTreeMap<ActorName, Vec<(f64, Usage)>>);
+pub(crate) struct Meter(BTreeMap<String, Vec<(f64, Usage)>>);
 
 impl Meter {
-    /// Reads what a process uses at this second.
-    pub(crate) fn read(&mut self, name: ActorName, process: u32, second: f64) {
-        if let Some(usage) = usage(process) {
-            self.0.entry(name).or_default().push((second, usage));
+    /// Takes down what somebody uses at this second.
+    pub(crate) fn note(&mut self, name: impl ToString, usage: Option<Usage>, second: f64) {
+        if let Some(usage) = usage {
+            self.0.entry(name.to_string()).or_default().push((second, usage));
         }
     }
 
     /// What those used that lived long enough.
-    pub(crate) fn used(&self) -> Vec<(ActorName, Used)> {
-        self.0.iter().filter_map(|(name, points)| Some((*name, used(points)?))).collect()
+    pub(crate) fn used(&self) -> Vec<(String, Used)> {
+        self.0.iter().filter_map(|(name, points)| Some((name.clone(), used(points)?))).collect()
     }
 }
 
@@ -117,5 +132,8 @@ mod tests {
         let usage = usage(std::process::id()).unwrap();
         assert!(usage.memory > 0 && usage.files > 0);
         assert_eq!(super::usage(u32::MAX), None);
+        let group = usage_of_group(group_of(std::process::id()).unwrap()).unwrap();
+        assert!(group.memory > 0 && group.files > 0);
+        assert_eq!(usage_of_group(u32::MAX), None);
     }
 }

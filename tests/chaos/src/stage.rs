@@ -70,6 +70,19 @@ impl Stage {
         Ok(stage)
     }
 
+    /// The process group of the server, where there is one that we started.
+    #[cfg_attr(
+        not(feature = "servers"),
+        allow(clippy::unused_async, clippy::unused_self, reason = "it has no server")
+    )]
+    pub(crate) async fn server_group(&self) -> Option<u32> {
+        #[cfg(feature = "servers")]
+        if let Some(served) = &self.server {
+            return served.server.process_group().await;
+        }
+        None
+    }
+
     #[cfg(feature = "servers")]
     async fn serve(
         &mut self,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use ductape::ErrorKind;
 use ductape_chaos::check::{Cause, Example, Log, Promises, Report, check};
 use ductape_chaos::{ActorName, Ending, Failing, Fault, Kind, MessageRef, Record};
 use std::collections::BTreeMap;
@@ -111,6 +112,7 @@ fn promises() -> Promises {
         acks_hold: true,
         attempts: 3,
         aftermath: Duration::from_secs(2),
+        to_the_end: true,
         stop_within: Duration::from_secs(15),
     }
 }
@@ -294,4 +296,32 @@ fn groups_are_checked_apart() {
     let report = History::published(1).done(A, 0).check_as(&two);
     assert_eq!((report.groups[0].count(Example::Lost), report.groups[1].count(Example::Lost)), (0, 1));
     assert!(History::published(1).done(A, 0).done(other, 0).check_as(&two).is_clean());
+}
+
+#[test]
+fn what_is_left_when_a_run_is_ended_is_its_backlog_and_what_comes_before_its_turn_is_out_of_order() {
+    let ended = Promises { to_the_end: false, ..promises() };
+    let history = History::published(3).done(A, 0).says(A, Kind::Delivered, 1);
+    let report = history.check_as(&ended);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.groups[0].backlog, 2);
+    let waits = History::published(1).says(A, Kind::Delivered, 0).failed(A, 0, Failing::Reject, 1);
+    assert_eq!(waits.check_as(&ended).groups[0].backlog, 1, "its dead letter was not taken yet");
+    waits.breaks(Example::DeadMissing, 1);
+    let report = History::published(3).done(A, 0).done(A, 2).check_as(&ended);
+    assert_eq!((report.groups[0].backlog, report.groups[0].count(Example::OutOfOrder)), (1, 1));
+}
+
+#[test]
+fn errors_of_publishes_are_counted_by_kind() {
+    let kind = |kind| ErrorKind::ALL.iter().position(|other| *other == kind).unwrap() as u8;
+    let of = |outcome, number, error| Record::of(outcome, message(number)).detail(kind(error));
+    let history = History::published(1)
+        .write(PUBLISHER, Record::of(Kind::Intent, message(1)).extra(3))
+        .write(PUBLISHER, of(Kind::Refused, 1, ErrorKind::StorageFull))
+        .write(PUBLISHER, of(Kind::Refused, 2, ErrorKind::StorageFull))
+        .write(PUBLISHER, of(Kind::Uncertain, 3, ErrorKind::Timeout))
+        .done(A, 0);
+    let errors = history.is_clean().errors;
+    assert_eq!(errors, [(ErrorKind::StorageFull.code(), 2), (ErrorKind::Timeout.code(), 1)].into());
 }

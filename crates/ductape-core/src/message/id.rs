@@ -24,14 +24,19 @@ impl MessageId {
             _ => Self::Text(Arc::from(text)),
         }
     }
+
+    /// Hands its text to `then`, without a place of its own for it.
+    pub fn with_text<R>(&self, then: impl FnOnce(&str) -> R) -> R {
+        match self {
+            MessageId::Uuid(uuid) => then(uuid.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+            MessageId::Text(text) => then(text),
+        }
+    }
 }
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MessageId::Uuid(uuid) => fmt::Display::fmt(uuid, f),
-            MessageId::Text(text) => f.write_str(text),
-        }
+        self.with_text(|text| f.pad(text))
     }
 }
 

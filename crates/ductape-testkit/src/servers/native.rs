@@ -142,6 +142,10 @@ impl Native {
         }
     }
 
+    pub(super) async fn process_group(&self) -> Option<u32> {
+        self.running.lock().await.as_ref()?.process_group()
+    }
+
     /// The end of what it printed, over all its starts.
     pub(super) fn log(&self) -> String {
         let text = std::fs::read(self.log_file()).unwrap_or_default();

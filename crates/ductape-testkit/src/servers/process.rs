@@ -119,6 +119,11 @@ impl Process {
         Ok(self.supervisor.try_wait()?.is_some())
     }
 
+    /// The process group of the server and of all that it starts.
+    pub(super) fn group(&self) -> u32 {
+        self.supervisor.id()
+    }
+
     /// Tells it to the server alone: the supervisor must be able to act while the server stands still.
     pub(super) fn signal(&mut self, signal: Signal) -> io::Result<()> {
         if self.has_ended()? {

@@ -58,6 +58,15 @@ impl Server {
         }
     }
 
+    /// The process group that it runs in, with whatever it starts for itself; `None` where it is no process of this
+    /// machine that we started, or does not run.
+    pub async fn process_group(&self) -> Option<u32> {
+        match &self.inner {
+            Inner::Environment(_) => None,
+            Inner::Native(native) => native.process_group().await,
+        }
+    }
+
     /// The last lines that it printed, over all its starts. Empty for one from the environment.
     pub fn log(&self) -> String {
         match &self.inner {

@@ -351,6 +351,11 @@ impl<'c> GroupChecker<'c> {
         } else {
             return;
         };
-        self.report.note(fault, message, 0);
+        match fault {
+            Example::Lost | Example::Unfinished | Example::DeadMissing if !self.promises.to_the_end => {
+                self.report.backlog += 1
+            }
+            fault => self.report.note(fault, message, 0),
+        }
     }
 }

@@ -3,6 +3,8 @@
 use super::Log;
 use super::report::PublishReport;
 use crate::record::{Kind, MessageRef};
+use ductape::ErrorKind;
+use std::collections::BTreeMap;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,7 @@ pub(super) struct Published {
     /// The number of the message of its key that was taken before it, by publisher and number.
     previous: Vec<Vec<u32>>,
     report: PublishReport,
+    errors: BTreeMap<&'static str, u64>,
 }
 
 impl Published {
@@ -34,13 +37,20 @@ impl Published {
         key: impl Fn(MessageRef) -> Option<u32>,
     ) -> Self {
         let mut outcomes: Vec<Vec<Outcome>> = Vec::new();
+        let mut errors = BTreeMap::new();
         for record in logs.flat_map(|log| log.records) {
             let (outcome, count) = match record.kind {
                 Kind::Intent => (Outcome::Uncertain, record.extra),
                 Kind::Taken => (Outcome::Taken, record.extra),
                 Kind::Refused => (Outcome::Refused, 1),
+                Kind::Uncertain => (Outcome::Uncertain, 1),
                 _ => continue,
             };
+            if matches!(record.kind, Kind::Refused | Kind::Uncertain)
+                && let Some(kind) = ErrorKind::ALL.get(usize::from(record.detail))
+            {
+                *errors.entry(kind.code()).or_default() += 1;
+            }
             let (publisher, first) = (usize::from(record.message.publisher), record.message.number as usize);
             if outcomes.len() <= publisher {
                 outcomes.resize_with(publisher + 1, Vec::new);
@@ -59,11 +69,15 @@ impl Published {
             refused: count(Outcome::Refused),
             uncertain: count(Outcome::Uncertain),
         };
-        Published { outcomes, previous, report }
+        Published { outcomes, previous, report, errors }
     }
 
     pub(super) fn report(&self) -> PublishReport {
         self.report
+    }
+
+    pub(super) fn errors(&self) -> BTreeMap<&'static str, u64> {
+        self.errors.clone()
     }
 
     pub(super) fn outcome(&self, message: MessageRef) -> Outcome {

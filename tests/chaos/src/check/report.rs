@@ -1,6 +1,7 @@
 //! What a check came to, for people and for exit codes.
 
 use super::cause::Cause;
+use super::published::Published;
 use super::world::FaultTime;
 use crate::fault::Fault;
 use crate::record::MessageRef;
@@ -133,6 +134,8 @@ pub struct GroupReport {
     pub retries: u64,
     /// Deliveries of redriven dead letters.
     pub redriven: u64,
+    /// Taken messages that it was not done with when the run was ended.
+    pub backlog: u64,
     /// Deliveries of what was delivered before, by cause.
     pub duplicates: BTreeMap<Cause, u64>,
     /// Dead letters.
@@ -161,6 +164,8 @@ impl GroupReport {
 pub struct Report {
     /// Publishes.
     pub published: PublishReport,
+    /// Errors of the publishes that were not taken.
+    pub errors: BTreeMap<&'static str, u64>,
     /// Each group.
     pub groups: Vec<GroupReport>,
     /// Stops.
@@ -170,8 +175,8 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(published: PublishReport, faults: Vec<FaultTime>) -> Self {
-        Report { published, faults, ..Report::default() }
+    pub(super) fn new(published: &Published, faults: Vec<FaultTime>) -> Self {
+        Report { published: published.report(), errors: published.errors(), faults, ..Report::default() }
     }
 
     /// Whether every promise was kept.
@@ -215,6 +220,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PublishReport { taken, refused, uncertain } = self.published;
         writeln!(f, "published: {taken} taken, {refused} refused, {uncertain} uncertain")?;
+        let errors: Vec<_> = self.errors.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        if !errors.is_empty() {
+            writeln!(f, "errors: {}", errors.join(", "))?;
+        }
         let faults: Vec<_> =
             self.fault_counts().iter().map(|(fault, count)| format!("{count} {fault}")).collect();
         writeln!(f, "faults: {} ({})", self.faults.len(), faults.join(", "))?;
@@ -223,6 +232,7 @@ impl fmt::Display for Report {
         writeln!(f)?;
         self.row(f, "delivered, of those taken", |group| group.delivered)?;
         self.row(f, "delivered, of those uncertain", |group| group.delivered_uncertain)?;
+        self.row(f, "left as a backlog", |group| group.backlog)?;
         self.row(f, "retries", |group| group.retries)?;
         for what in Example::ALL {
             self.row(f, what.words(), |group| group.count(what))?;

@@ -34,6 +34,8 @@ pub struct Options {
     pub window: Option<u64>,
     /// How long every handler takes.
     pub handling: Duration,
+    /// How long leases and handlers may last, where not as short as faults ask for.
+    pub patience: Option<Duration>,
     /// Messages that kill the process which handles them: publisher and number.
     pub poison: Vec<(u16, u32)>,
     /// The program that hosts actors.
@@ -62,6 +64,7 @@ impl Options {
             members: 2,
             window: None,
             handling: Duration::ZERO,
+            patience: None,
             poison: Vec::new(),
             program: program.into(),
             out: None,
@@ -90,9 +93,9 @@ impl Options {
             rate: self.lasting.map(|lasting| each as f64 / lasting.as_secs_f64().max(0.001)),
             batch: 128,
             concurrency: 16,
-            lease: carrier.lease,
+            lease: self.patience.unwrap_or(carrier.lease),
             request_timeout: carrier.lease.max(Duration::from_secs(5)),
-            handler_timeout: Duration::from_secs(2),
+            handler_timeout: self.patience.unwrap_or(Duration::from_secs(2)),
             drain_timeout: Duration::from_secs(5),
             attempts: 5,
             handling: self.handling,

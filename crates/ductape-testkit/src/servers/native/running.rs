@@ -86,6 +86,15 @@ impl Running {
         }
     }
 
+    /// As [`Process::group`]; what runs in a container is not ours to look at.
+    pub(super) fn process_group(&self) -> Option<u32> {
+        match self {
+            Running::Process(process) => Some(process.group()),
+            #[cfg(feature = "docker")]
+            Running::Container(_) => None,
+        }
+    }
+
     /// As [`Process::signal`].
     pub(super) async fn signal(&mut self, signal: Signal) -> io::Result<()> {
         match self {
