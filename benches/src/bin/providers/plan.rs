@@ -76,7 +76,7 @@ impl Plan {
                 durability: "persistent, mandatory and confirmed, on a quorum queue of one node",
                 raw: "lapin: a topic exchange as ours; a window of confirms; acks that stand for many",
                 backlog: Some(1_000_000),
-                small: 40_000,
+                small: 100_000,
                 large: 2_000,
                 ..Plan::empty()
             },
@@ -86,7 +86,7 @@ impl Plan {
                 durability: "appendfsync always",
                 raw: "redis-rs: pipelines of XADD, several under way; XREADGROUP and XACK in batches on two connections",
                 backlog: Some(1_000_000),
-                small: 100_000,
+                small: 200_000,
                 large: 3_000,
                 ..Plan::empty()
             },
