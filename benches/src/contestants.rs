@@ -19,6 +19,18 @@ mod sqs;
 use crate::Result;
 use ductape_contest::{Setup, main};
 
+/// The networks' providers that are compiled in.
+pub fn networks() -> impl Iterator<Item = &'static str> {
+    let all = [
+        ("kafka", cfg!(feature = "kafka")),
+        ("rabbitmq", cfg!(feature = "rabbitmq")),
+        ("redis", cfg!(feature = "redis")),
+        ("sqs", cfg!(feature = "sqs")),
+        ("pubsub", cfg!(feature = "pubsub")),
+    ];
+    all.into_iter().filter(|(_, is_in)| *is_in).map(|(name, _)| name)
+}
+
 /// Lets the contestant of this name do its task, and prints what was measured.
 ///
 /// # Errors

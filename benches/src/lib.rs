@@ -14,6 +14,7 @@ pub mod raw_sqlite;
 pub mod referee;
 pub mod report;
 pub mod results;
+pub mod server;
 pub mod spread;
 pub mod workload;
 

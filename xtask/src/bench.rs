@@ -23,7 +23,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         if name == "cli" {
             build(&["--package", "ductape-cli", "--bins"])?;
         }
-        return run_binary(binary, None, &rest);
+        let servers =
+            (name == "scaling" && rest.iter().any(|flag| flag == "--servers")).then(|| NETWORKS.join(","));
+        return run_binary(binary, servers.as_deref(), &rest);
     }
     let feature = NETWORKS.contains(&name).then_some(name);
     if feature.is_none() && !EMBEDDED.contains(&name) {
@@ -38,9 +40,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 }
 
 /// All of the package's binaries are built: some measure others of them as processes of their own.
-fn run_binary(binary: &str, feature: Option<&str>, arguments: &[String]) -> Outcome {
+fn run_binary(binary: &str, features: Option<&str>, arguments: &[String]) -> Outcome {
     let mut package = vec!["--package", PACKAGE];
-    package.extend(feature.iter().flat_map(|feature| ["--features", *feature]));
+    package.extend(features.iter().flat_map(|features| ["--features", *features]));
     build(&[&package[..], &["--bins"]].concat())?;
     let run = [&["run", "--quiet", "--release"], &package[..], &["--bin", binary, "--"]].concat();
     let status = process::run(process::cargo(&run).args(arguments))?;

@@ -4,8 +4,9 @@
 use crate::corpus::micros;
 use crate::usage::{peak_resident_kib, processor_time};
 use crate::{Contestant, Latency, Measured, Messages, Phase, Result, Seen, Setup, Task, Windows, allocator};
+use bytes::Bytes;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
@@ -53,6 +54,7 @@ async fn measure<C: Contestant>(setup: &Setup) -> Result<Measured> {
     let seen = Seen::new(setup.corpus, setup.messages, matches!(setup.task, Task::Paced { .. }));
     let mut measured = match setup.task {
         Task::InTurn => in_turn(&contestant, setup, &seen).await?,
+        Task::Tasks(tasks) => by_tasks(&contestant, setup, &seen, tasks).await?,
         Task::AtOnce => at_once(&contestant, setup, &seen).await?,
         Task::Paced { per_second } => paced(&contestant, setup, &seen, per_second).await?,
     };
@@ -68,6 +70,40 @@ async fn in_turn<C: Contestant>(contestant: &Arc<C>, setup: &Setup, seen: &Seen)
     // On a task, as a service would, and not on the thread that waits for it.
     tokio::spawn(Arc::clone(contestant).publish(messages)).await??;
     let publish = start.phase(None)?;
+    consumed(contestant, seen, publish).await
+}
+
+async fn by_tasks<C: Contestant>(
+    contestant: &Arc<C>,
+    setup: &Setup,
+    seen: &Seen,
+    tasks: u64,
+) -> Result<Measured> {
+    let messages = Arc::new(Mutex::new(Messages::new(setup.corpus, setup.messages)));
+    let start = Moment::now()?;
+    let mut publishers = JoinSet::new();
+    for _ in 0..tasks {
+        let (contestant, messages) = (Arc::clone(contestant), Arc::clone(&messages));
+        publishers.spawn(async move {
+            while let Some(message) = next(&messages) {
+                Arc::clone(&contestant).publish_one(message).await?;
+            }
+            Result::<()>::Ok(())
+        });
+    }
+    while let Some(ended) = publishers.join_next().await {
+        ended??;
+    }
+    let publish = start.phase(None)?;
+    consumed(contestant, seen, publish).await
+}
+
+fn next(messages: &Mutex<Messages>) -> Option<Bytes> {
+    messages.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+/// Consumes what was published.
+async fn consumed<C: Contestant>(contestant: &Arc<C>, seen: &Seen, publish: Phase) -> Result<Measured> {
     let start = Moment::now()?;
     tokio::spawn(Arc::clone(contestant).consume(seen.clone())).await??;
     let consume = start.phase(seen.first())?;

@@ -55,6 +55,8 @@ pub enum Task {
     InTurn,
     /// Publishes and consumes at the same time.
     AtOnce,
+    /// Publishes from so many tasks, each one message after the other, then consumes everything.
+    Tasks(u64),
     /// Publishes so many a second, one by one, and consumes meanwhile.
     Paced {
         /// Messages a second.

@@ -3,10 +3,12 @@
 //! A message is moved by value and cloned without copying: the payload and the key are reference-counted
 //! [`Bytes`], what many messages share is one [`Attributes`], and headers are one shared slice.
 
+mod attributes;
 mod headers;
 mod id;
 mod key;
 
+pub use attributes::{Attributes, BatchAttributes};
 pub use headers::{HeaderValue, Headers, MAX_HEADER_NAME_LEN};
 pub use id::{IdSource, MessageId};
 pub use key::{Key, MAX_KEY_LEN};
@@ -19,17 +21,6 @@ use std::sync::Arc;
 pub const JSON: &str = "application/json";
 /// The content type of bytes of which nothing is known.
 pub const OCTET_STREAM: &str = "application/octet-stream";
-
-/// What many messages share: of one publisher, all its messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attributes {
-    /// CloudEvents `source`: `/` and the product's tag for what Ductape published.
-    pub source: Arc<str>,
-    /// CloudEvents `type`: the event.
-    pub event: Arc<str>,
-    /// CloudEvents `datacontenttype`.
-    pub content_type: Arc<str>,
-}
 
 /// Metadata that few messages have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

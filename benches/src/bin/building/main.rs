@@ -1,4 +1,4 @@
-//! `cargo xtask bench build [--quick]`: how long a program takes to build and how large it gets, by feature.
+//! `cargo xtask bench build [--quick] [--write]`: how long a program takes to build and how large it gets, by feature.
 //!
 //! For each feature a program of a few lines is built from nothing in release mode, in a target folder that goes away.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report goes to the terminal")]
@@ -26,11 +26,14 @@ async fn main() -> ductape::Result<()> {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = arguments.iter().find(|argument| *argument != "--quick") {
-        eprintln!("error: `{unknown}` is not known; there is --quick");
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if let Some(unknown) =
+        arguments.iter().find(|argument| !["--quick", "--write"].contains(&argument.as_str()))
+    {
+        eprintln!("error: `{unknown}` is not known; there are --quick and --write");
         return ExitCode::from(2);
     }
-    match run(!arguments.is_empty()) {
+    match run(has("--quick"), has("--write")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -47,8 +50,10 @@ struct Built {
     crates: usize,
 }
 
-fn run(quick: bool) -> Result<()> {
-    let made = Made::now(format!("cargo xtask bench build{}", if quick { " --quick" } else { "" }));
+fn run(quick: bool, write: bool) -> Result<()> {
+    let flags = [(quick, " --quick"), (write, " --write")];
+    let flags: String = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).collect();
+    let made = Made::now(format!("cargo xtask bench build{flags}"));
     if let Some(load) = usage::load() {
         println!("load of the machine before: {load:.2} (other work makes every number worse)");
     }
@@ -63,7 +68,8 @@ fn run(quick: bool) -> Result<()> {
     let mut report = Report::default();
     judge(&mut report, &built);
     report.end();
-    if !quick {
+    // A quick look is no result.
+    if !quick || write {
         section(&report, made, &built).write()?;
     }
     Ok(())
@@ -151,6 +157,11 @@ fn section(report: &Report, made: Made, built: &[Built]) -> Section {
         targets: report.lines().to_vec(),
         tables: vec![table],
         chart: None,
-        missing: Vec::new(),
+        missing: not_built(built),
     }
+}
+
+fn not_built(built: &[Built]) -> Vec<String> {
+    let left_out = FEATURES.into_iter().filter(|feature| built.iter().all(|one| one.feature != *feature));
+    left_out.map(|feature| format!("`{feature}`: left out of a quick run")).collect()
 }

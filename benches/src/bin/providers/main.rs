@@ -11,7 +11,6 @@
 mod outcome;
 mod plan;
 mod rounds;
-mod server;
 
 use ductape_benches::Result;
 use ductape_benches::results::Made;

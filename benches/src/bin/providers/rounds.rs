@@ -1,9 +1,9 @@
 //! Every contestant in turn, round after round. One that fails is told and plays no more.
 
 use crate::plan::{CORPORA, Plan, WITH_TARGET};
-use crate::server::Server;
 use ductape_benches::child;
 use ductape_benches::referee::Player;
+use ductape_benches::server::Server;
 use ductape_benches::spread::{Rounds, short};
 use ductape_benches::{Result, results};
 use ductape_contest::{Corpus, Measured, Phase, Setup, Task};

@@ -1,10 +1,12 @@
-//! `cargo xtask bench scaling [--quick]`: whether a message costs the same however long the backlog, however many
+//! `cargo xtask bench scaling [--servers] [--quick]`: whether a message costs the same however long the backlog, however many
 //! topics and keys, and how publishing grows with the tasks that publish.
+//! With `--servers` those of the networks' providers too, beside the client by hand.
 //!
 //! Each row is a process of its own: this program runs itself with one row's name.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report goes to the terminal")]
 
 mod rows;
+mod servers;
 
 use ductape_benches::report::{Report, Target};
 use ductape_benches::results::{Made, Section, Table};
@@ -19,10 +21,11 @@ const FLAT: f64 = 1.1;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => run(false),
-        ["--quick"] => run(true),
         ["row", row] => play(row),
-        other => Err(format!("{other:?} is not known; there is --quick").into()),
+        flags => match flags.iter().find(|flag| !["--quick", "--servers"].contains(flag)) {
+            Some(other) => Err(format!("`{other}` is not known; there are --quick and --servers").into()),
+            None => run(flags.contains(&"--quick"), flags.contains(&"--servers")),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,8 +43,10 @@ fn play(row: &str) -> Result<()> {
     Ok(())
 }
 
-fn run(quick: bool) -> Result<()> {
-    let made = Made::now(format!("cargo xtask bench scaling{}", if quick { " --quick" } else { "" }));
+fn run(quick: bool, servers: bool) -> Result<()> {
+    let flags = [(servers, " --servers"), (quick, " --quick")];
+    let flags: String = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).collect();
+    let made = Made::now(format!("cargo xtask bench scaling{flags}"));
     if let Some(load) = usage::load() {
         println!("load of the machine before: {load:.2} (other work makes every number worse)");
     }
@@ -52,9 +57,12 @@ fn run(quick: bool) -> Result<()> {
             tables.push(series(&mut report, provider, &shape, rounds)?);
         }
     }
+    if servers {
+        tables.extend(servers::measure(&mut report, rounds)?);
+    }
     report.end();
     if !quick {
-        section(&report, made, tables, rounds).write()?;
+        section(&report, made, tables, rounds, servers).write()?;
     }
     Ok(())
 }
@@ -106,13 +114,23 @@ fn judge(report: &mut Report, provider: &str, shapes: &[Shape], costs: &[Rounds]
     );
 }
 
+fn missing(servers: bool) -> Vec<String> {
+    let elsewhere =
+        "backlogs, topics and keys on the networks' providers: their sections tell the memory of a backlog";
+    let mut missing = vec![elsewhere.into()];
+    if !servers {
+        missing.push("publishers on the networks' providers: the run was without --servers".into());
+    }
+    missing
+}
+
 fn alone(row: &Row) -> Result<f64> {
     let mut command = Command::new(child::sibling("scaling")?);
     let (out, _) = child::output(command.arg("row").arg(serde_json::to_string(row)?))?;
     Ok(out.trim().parse()?)
 }
 
-fn section(report: &Report, made: Made, tables: Vec<Table>, rounds: usize) -> Section {
+fn section(report: &Report, made: Made, tables: Vec<Table>, rounds: usize, servers: bool) -> Section {
     let about = format!(
         "64 B messages, {rounds} rounds, each row a process of its own. Backlog: so many messages wait, and while they \
          do as many are published as are handled, so that the backlog stays. Topics and keys: published in batches \
@@ -129,6 +147,6 @@ fn section(report: &Report, made: Made, tables: Vec<Table>, rounds: usize) -> Se
         targets: report.lines().to_vec(),
         tables,
         chart: None,
-        missing: vec!["scaling on the networks' providers: see their backlogs in their own sections".into()],
+        missing: missing(servers),
     }
 }

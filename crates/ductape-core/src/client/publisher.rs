@@ -9,7 +9,7 @@ use crate::config::ProviderKind;
 use crate::delivery::Position;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::guard::Guard;
-use crate::message::{Attributes, IdSource, JSON, Message, MessageId, OCTET_STREAM};
+use crate::message::{Attributes, BatchAttributes, IdSource, JSON, Message, MessageId, OCTET_STREAM};
 use crate::sample::PayloadRule;
 use crate::tag::{Event, Tag};
 use crate::time::{Clock, Timestamp};
@@ -170,9 +170,10 @@ impl Inner {
             refused: Vec::new(),
         };
         let now = self.clock.now();
-        let mut ids = IdSource::new();
+        let (mut ids, mut attributes) = (IdSource::new(), BatchAttributes::new(expected));
         for (index, message) in messages.enumerate() {
-            prepared.push(index, self.message(message, now, &mut ids).map_err(|error| self.located(error)));
+            let message = self.message(message, now, &mut ids, &mut attributes);
+            prepared.push(index, message.map_err(|error| self.located(error)));
         }
         prepared
     }
@@ -196,7 +197,13 @@ impl Inner {
         }
     }
 
-    fn message(&self, mut new: NewMessage, now: Timestamp, ids: &mut IdSource) -> Result<Message> {
+    fn message(
+        &self,
+        mut new: NewMessage,
+        now: Timestamp,
+        ids: &mut IdSource,
+        batch: &mut BatchAttributes,
+    ) -> Result<Message> {
         if let Some(session) = new.session.take() {
             let verified = self.sessions.verify(&session.tag, &session.token, now)?;
             new.verified(verified);
@@ -205,8 +212,8 @@ impl Inner {
             rule.check_bytes(&new.payload)?;
         }
         let attributes = match &new.content_type {
-            ContentType::Json => Arc::clone(&self.json),
-            ContentType::OctetStream => Arc::clone(&self.octets),
+            ContentType::Json => batch.like(&self.json),
+            ContentType::OctetStream => batch.like(&self.octets),
             other => Arc::new(Attributes { content_type: other.as_str().into(), ..(*self.octets).clone() }),
         };
         let message = Message {

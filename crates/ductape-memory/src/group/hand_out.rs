@@ -4,6 +4,7 @@ use super::Group;
 use super::slot::{Slot, State};
 use crate::log::Log;
 use crate::moment::Moment;
+use ductape_core::message::BatchAttributes;
 use ductape_core::{Delivery, Key};
 
 /// How many messages that were never handed out may be passed over, since their key is with another member or
@@ -25,9 +26,10 @@ impl Group {
         let count = max.min(this.max_in_flight - this.in_flight);
         let limit = count.min(usize::try_from(self.lag(log)).unwrap_or(usize::MAX));
         out.reserve(limit);
+        let batch = &mut BatchAttributes::new(limit);
         match self.tracking {
-            true => self.hand_out_in_lanes(log, member, limit, now, out),
-            false => self.hand_out_next(log, member, limit, now, out),
+            true => self.hand_out_in_lanes(log, member, limit, now, batch, out),
+            false => self.hand_out_next(log, member, limit, now, batch, out),
         }
         let handed_out = out.len();
         if let Some(this) = self.member(member) {
@@ -38,13 +40,21 @@ impl Group {
     }
 
     /// Hands out what is at the cursor, as it comes.
-    fn hand_out_next(&mut self, log: &Log, member: u32, limit: usize, now: Moment, out: &mut Vec<Delivery>) {
+    fn hand_out_next(
+        &mut self,
+        log: &Log,
+        member: u32,
+        limit: usize,
+        now: Moment,
+        batch: &mut BatchAttributes,
+        out: &mut Vec<Delivery>,
+    ) {
         let slot = Slot { state: State::Held, owner: member, handed: 1, uncounted: 0, since: now };
         while out.len() < limit && self.slots.next() < log.next() {
             let (first, before) = (self.slots.next(), out.len());
             let entries = log.part(first).iter().map_while(Option::as_ref).take(limit - before);
             for (entry, number) in entries.zip(first..) {
-                out.push(slot.delivery(&entry.message, number));
+                out.push(slot.delivery(&entry.message, number, batch));
             }
             match out.len() - before {
                 0 => self.slots.push_gap(),
@@ -60,9 +70,10 @@ impl Group {
         member: u32,
         limit: usize,
         now: Moment,
+        batch: &mut BatchAttributes,
         out: &mut Vec<Delivery>,
     ) {
-        self.hand_out_waiting(log, member, limit, now, out);
+        self.hand_out_waiting(log, member, limit, now, batch, out);
         let slot = Slot { state: State::Held, owner: member, handed: 1, uncounted: 0, since: now };
         while out.len() < limit && self.slots.next() < log.next() {
             let number = self.slots.next();
@@ -70,7 +81,7 @@ impl Group {
                 None => self.slots.push_gap(),
                 Some(message) if self.admits(message.key.as_ref(), member) => {
                     self.slots.push(slot);
-                    out.push(slot.delivery(message, number));
+                    out.push(slot.delivery(message, number, batch));
                 }
                 Some(_) if self.passed_over == LOOK_AHEAD => break,
                 Some(message) => self.pass_over(number, message.key.as_ref()),
@@ -84,6 +95,7 @@ impl Group {
         member: u32,
         limit: usize,
         now: Moment,
+        batch: &mut BatchAttributes,
         out: &mut Vec<Delivery>,
     ) {
         self.lanes.wake(now);
@@ -94,7 +106,7 @@ impl Group {
             self.lanes.unpark(number, message.key.as_ref(), member);
             self.passed_over -= usize::from(slot.handed == 0);
             *slot = Slot { state: State::Held, owner: member, handed: slot.handed + 1, since: now, ..*slot };
-            out.push(slot.delivery(message, number));
+            out.push(slot.delivery(message, number, batch));
         }
     }
 

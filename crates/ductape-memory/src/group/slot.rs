@@ -1,6 +1,7 @@
 //! What a group remembers of a message that it has passed and not settled.
 
 use crate::moment::Moment;
+use ductape_core::message::BatchAttributes;
 use ductape_core::{Delivery, Message, Position, Token};
 
 /// A message before the cursor that is not settled.
@@ -38,9 +39,18 @@ impl Slot {
     }
 
     #[inline]
-    pub(super) fn delivery(&self, message: &Message, number: u64) -> Delivery {
+    pub(super) fn delivery(&self, message: &Message, number: u64, batch: &mut BatchAttributes) -> Delivery {
+        let message = Message {
+            payload: message.payload.clone(),
+            key: message.key.clone(),
+            headers: message.headers.clone(),
+            id: message.id.clone(),
+            time: message.time,
+            attributes: batch.like(&message.attributes),
+            extensions: message.extensions.clone(),
+        };
         Delivery {
-            message: message.clone(),
+            message,
             attempt: self.handed - self.uncounted,
             position: Position::Sequence(number),
             token: Token::Numbers(number, self.lease()),

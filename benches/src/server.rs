@@ -1,10 +1,11 @@
 //! The server of a provider, with empty data.
 
-use ductape_benches::Result;
+use crate::Result;
 use ductape_contest::Endpoint;
 
 /// A server that ends with its handle; nothing for the embedded providers.
-pub(crate) struct Server {
+#[derive(Debug)]
+pub struct Server {
     #[cfg(feature = "servers")]
     server: Option<ductape_testkit::servers::Server>,
 }
@@ -12,13 +13,17 @@ pub(crate) struct Server {
 #[cfg(feature = "servers")]
 impl Server {
     /// Starts one as in production: compiled as far as it goes, every write on disk.
-    pub(crate) async fn start(provider: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Where it is not installed, or does not start.
+    pub async fn start(provider: &str) -> Result<Self> {
         use ductape_testkit::servers::{Kind, Options, own};
         let Some(kind) = Kind::named(provider) else { return Ok(Server { server: None }) };
         Ok(Server { server: Some(own(kind, Options::default().with_full_speed()).await?) })
     }
 
-    pub(crate) fn endpoint(&self) -> Endpoint {
+    /// Where it listens, and how it lets in.
+    pub fn endpoint(&self) -> Endpoint {
         let Some(server) = &self.server else { return Endpoint::default() };
         let at = server.endpoint();
         Endpoint {
@@ -29,7 +34,7 @@ impl Server {
     }
 
     /// Which program it is, with its version where that is known.
-    pub(crate) fn program(&self) -> Option<String> {
+    pub fn program(&self) -> Option<String> {
         self.server.as_ref().map(|server| server.origin().to_string())
     }
 }
@@ -37,15 +42,20 @@ impl Server {
 #[cfg(not(feature = "servers"))]
 impl Server {
     /// There is nothing to start.
-    pub(crate) async fn start(_provider: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// None.
+    pub async fn start(_provider: &str) -> Result<Self> {
         Ok(Server {})
     }
 
-    pub(crate) fn endpoint(&self) -> Endpoint {
+    /// Nowhere.
+    pub fn endpoint(&self) -> Endpoint {
         Endpoint::default()
     }
 
-    pub(crate) fn program(&self) -> Option<String> {
+    /// None.
+    pub fn program(&self) -> Option<String> {
         None
     }
 }
