@@ -27,12 +27,16 @@ cargo xtask services start [KIND...]      run servers until Ctrl-C or the end of
                                           KIND: kafka, pubsub, rabbitmq, redis, sqs
 cargo xtask tidy                          check imports, provider crates, module docs, sizes, dependencies, words
 cargo xtask ci                            what CI runs: format, clippy, documentation, tests
-cargo xtask bench PROVIDER [--peers] [--quick]
+cargo xtask bench PROVIDER [--peers] [--quick] [--write]
                                           memory, sqlite, kafka, rabbitmq, redis, sqs or pubsub: ours beside the raw
-                                          client, with --peers beside other libraries too; writes benches/RESULTS.md
-cargo xtask bench embedded|scaling|cli|build [--quick]
-                                          MEMORY, SQLITE and the worker beside their baselines; backlog, topics,
-                                          keys and publishers; the tool; time to build and size, by feature
+                                          client, with --peers beside other libraries too; writes benches/RESULTS.md,
+                                          and after a quick look only with --write
+cargo xtask bench embedded [--quick]      MEMORY, SQLITE and the worker beside their baselines
+cargo xtask bench scaling [--servers] [--quick]
+                                          backlog, topics, keys and publishers; with --servers publishers there too
+cargo xtask bench build [--quick] [--write]
+                                          time to build and size, by feature
+cargo xtask bench cli                     the tool
 cargo xtask chaos [--help]                publish and subscribe while everything breaks, and check what came of it
 cargo xtask help                          this text";
 
