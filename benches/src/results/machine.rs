@@ -23,10 +23,11 @@ pub struct Made {
 }
 
 impl Made {
-    /// Now, here, by this command.
-    pub fn now(command: String) -> Self {
+    /// Now, here, by `cargo xtask bench` of this name, with those flags that were given.
+    pub fn now(bench: &str, flags: &[(bool, &str)]) -> Self {
+        let given = flags.iter().filter(|(given, _)| *given).map(|(_, flag)| format!(" {flag}"));
         Made {
-            command,
+            command: format!("cargo xtask bench {bench}{}", given.collect::<String>()),
             date: said("date", &["-u", "+%Y-%m-%d %H:%M"]),
             machine: machine(),
             rustc: said("rustc", &["--version"]),

@@ -80,7 +80,6 @@ fn is_extension(name: &str) -> bool {
 pub(crate) struct EntryReader {
     destination: Arc<str>,
     attributes: Arc<Attributes>,
-    time: (Vec<u8>, Timestamp),
 }
 
 /// What is found in the fields of an entry that is ours.
@@ -104,7 +103,7 @@ impl EntryReader {
             event: "".into(),
             content_type: OCTET_STREAM.into(),
         };
-        EntryReader { destination, attributes: Arc::new(attributes), time: Default::default() }
+        EntryReader { destination, attributes: Arc::new(attributes) }
     }
 
     /// The message that an entry holds, whoever wrote it.
@@ -114,55 +113,11 @@ impl EntryReader {
         let is_ours =
             fields.chunks_exact(2).any(|pair| is(&pair[0], VERSION) && is(&pair[1], wire::SPEC_VERSION));
         let found = if is_ours {
-            self.find(fields)
+            Found::read(fields)
         } else {
             foreign::find(fields.into_iter().map(into_bytes).collect()).into()
         };
         self.message(found, id, received)
-    }
-
-    fn find(&mut self, fields: Vec<Value>) -> Found {
-        let mut found = Found::default();
-        let mut fields = fields.into_iter();
-        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-            self.field(&mut found, into_bytes(name), into_bytes(value));
-        }
-        if found.payload.is_none()
-            && let Some(data) = found.headers.get("data").cloned()
-        {
-            found.headers.remove("data");
-            found.payload = Some(data.into_bytes());
-        }
-        found
-    }
-
-    fn field(&mut self, found: &mut Found, name: Vec<u8>, value: Vec<u8>) {
-        let is_text = || std::str::from_utf8(&value).is_ok();
-        match name.as_slice() {
-            b"payload" if found.payload.is_none() => found.payload = Some(value.into()),
-            b"specversion" if value == wire::SPEC_VERSION.as_bytes() => {}
-            b"partitionkey" => found.key = Some(Key::from_bytes(value)),
-            b"source" if is_text() => found.source = Some(value),
-            b"type" if is_text() => found.event = Some(value),
-            b"datacontenttype" if is_text() => found.content_type = Some(value),
-            b"id" => match std::str::from_utf8(&value) {
-                Ok(text) => found.id = Some(MessageId::parse(text)),
-                Err(_) => found.headers.append(ID, value),
-            },
-            b"time" => match self.parse_time(&value) {
-                Some(time) => found.time = Some(time),
-                None => found.headers.append(TIME, value),
-            },
-            _ => found.other(name, value),
-        }
-    }
-
-    fn parse_time(&mut self, text: &[u8]) -> Option<Timestamp> {
-        if self.time.0 != text {
-            let time = std::str::from_utf8(text).ok()?.parse().ok()?;
-            self.time = (text.to_vec(), time);
-        }
-        Some(self.time.1)
     }
 
     fn message(&mut self, found: Found, id: StreamId, received: Timestamp) -> Message {
@@ -208,6 +163,43 @@ impl EntryReader {
 }
 
 impl Found {
+    /// What the fields of an entry hold that is ours.
+    fn read(fields: Vec<Value>) -> Self {
+        let mut found = Found::default();
+        let mut fields = fields.into_iter();
+        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+            found.field(into_bytes(name), into_bytes(value));
+        }
+        if found.payload.is_none()
+            && let Some(data) = found.headers.get("data").cloned()
+        {
+            found.headers.remove("data");
+            found.payload = Some(data.into_bytes());
+        }
+        found
+    }
+
+    fn field(&mut self, name: Vec<u8>, value: Vec<u8>) {
+        let is_text = || std::str::from_utf8(&value).is_ok();
+        match name.as_slice() {
+            b"payload" if self.payload.is_none() => self.payload = Some(value.into()),
+            b"specversion" if value == wire::SPEC_VERSION.as_bytes() => {}
+            b"partitionkey" => self.key = Some(Key::from_bytes(value)),
+            b"source" if is_text() => self.source = Some(value),
+            b"type" if is_text() => self.event = Some(value),
+            b"datacontenttype" if is_text() => self.content_type = Some(value),
+            b"id" => match std::str::from_utf8(&value) {
+                Ok(text) => self.id = Some(MessageId::parse(text)),
+                Err(_) => self.headers.append(ID, value),
+            },
+            b"time" => match parse_time(&value) {
+                Some(time) => self.time = Some(time),
+                None => self.headers.append(TIME, value),
+            },
+            _ => self.other(name, value),
+        }
+    }
+
     /// A header, or metadata that few messages have.
     fn other(&mut self, name: Vec<u8>, value: Vec<u8>) {
         let name = into_text(name);
@@ -232,6 +224,10 @@ impl From<foreign::Foreign> for Found {
 /// Field names are text nearly always; what is not is shown as well as can be.
 pub(crate) fn into_text(name: Vec<u8>) -> String {
     String::from_utf8(name).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+fn parse_time(text: &[u8]) -> Option<Timestamp> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn into_bytes(value: Value) -> Vec<u8> {

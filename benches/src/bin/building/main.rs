@@ -51,9 +51,7 @@ struct Built {
 }
 
 fn run(quick: bool, write: bool) -> Result<()> {
-    let flags = [(quick, " --quick"), (write, " --write")];
-    let flags: String = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).collect();
-    let made = Made::now(format!("cargo xtask bench build{flags}"));
+    let made = Made::now("build", &[(quick, "--quick"), (write, "--write")]);
     if let Some(load) = usage::load() {
         println!("load of the machine before: {load:.2} (other work makes every number worse)");
     }

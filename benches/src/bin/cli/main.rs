@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn run(quick: bool) -> Result<()> {
-    let made = Made::now(format!("cargo xtask bench cli{}", if quick { " --quick" } else { "" }));
+    let made = Made::now("cli", &[(quick, "--quick")]);
     if let Some(load) = usage::load() {
         println!("load of the machine before: {load:.2} (other work makes every number worse)");
     }

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 
 fn run(effort: Effort, quick: bool) -> Result<bool> {
     let mut report = Report::default();
-    let made = Made::now(format!("cargo xtask bench embedded{}", if quick { " --quick" } else { "" }));
+    let made = Made::now("embedded", &[(quick, "--quick")]);
     if let Some(load) = made.load_before {
         println!("load of the machine before: {load:.2} (other work makes every number worse)");
     }

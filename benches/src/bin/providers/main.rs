@@ -59,9 +59,8 @@ fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked> {
 }
 
 fn run(asked: &Asked) -> Result<()> {
-    let flags = [(asked.peers.is_some(), " --peers"), (asked.quick, " --quick"), (asked.write, " --write")];
-    let flags: String = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect();
-    let made = Made::now(format!("cargo xtask bench {}{flags}", asked.provider));
+    let flags = [(asked.peers.is_some(), "--peers"), (asked.quick, "--quick"), (asked.write, "--write")];
+    let made = Made::now(&asked.provider, &flags);
     let plan = plan::Plan::of(&asked.provider, asked.quick)?;
     if let Some(load) = made.load_before {
         println!("load of the machine before: {load:.2} (other work makes every number worse)");

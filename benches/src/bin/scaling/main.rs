@@ -44,9 +44,7 @@ fn play(row: &str) -> Result<()> {
 }
 
 fn run(quick: bool, servers: bool) -> Result<()> {
-    let flags = [(servers, " --servers"), (quick, " --quick")];
-    let flags: String = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).collect();
-    let made = Made::now(format!("cargo xtask bench scaling{flags}"));
+    let made = Made::now("scaling", &[(servers, "--servers"), (quick, "--quick")]);
     if let Some(load) = usage::load() {
         println!("load of the machine before: {load:.2} (other work makes every number worse)");
     }
