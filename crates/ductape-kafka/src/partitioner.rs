@@ -1,12 +1,49 @@
 //! Which partition a key lies in: as the Java client has it, so that both put a key in the same place.
 
 use rdkafka::producer::Partitioner;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Murmur2 of the key; messages without one go round, so that members of a group have equal shares.
-#[derive(Debug, Default)]
-pub(crate) struct Placement {
-    next: AtomicU32,
+/// Murmur2 of the key. Messages without one go round, so that members of a group have equal shares: one by one, and
+/// in runs while many come, since what each partition gets of a moment is a batch of its own for the cluster to write.
+#[derive(Debug)]
+pub(crate) struct Placement(Mutex<Run>);
+
+/// Messages in a row that go to one partition.
+#[derive(Debug)]
+struct Run {
+    partition: u32,
+    length: u32,
+    left: u32,
+    began: Instant,
+    /// Messages that came without a pause.
+    steady: u32,
+}
+
+/// The longest run. A run is this part of what came without a pause, so that a burst still goes to all partitions.
+const LONGEST: u32 = 64;
+/// A run that took longer had a pause in it.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl Default for Placement {
+    fn default() -> Self {
+        Placement(Mutex::new(Run { partition: 0, length: 1, left: 1, began: Instant::now(), steady: 0 }))
+    }
+}
+
+impl Run {
+    /// The partition of the next message, not yet bounded by how many there are.
+    fn next(&mut self, now: impl Fn() -> Instant) -> u32 {
+        if self.left == 0 {
+            let now = now();
+            let paused = now.saturating_duration_since(self.began) > PAUSE;
+            self.steady = if paused { 0 } else { self.steady.saturating_add(self.length) };
+            self.length = (self.steady / LONGEST).clamp(1, LONGEST);
+            (self.partition, self.left, self.began) = (self.partition.wrapping_add(1), self.length, now);
+        }
+        self.left -= 1;
+        self.partition
+    }
 }
 
 impl Partitioner for Placement {
@@ -25,18 +62,12 @@ impl Partitioner for Placement {
 }
 
 impl Placement {
-    /// The next one whose leader is known; where none is, the next one all the same.
+    /// The run's, or the next after it whose leader is known; where none is, the run's all the same.
     fn round(&self, count: i32, is_available: impl Fn(i32) -> bool) -> i32 {
         let count = count.unsigned_abs().max(1);
-        let mut first = None;
-        for _ in 0..count {
-            let next = (self.next.fetch_add(1, Ordering::Relaxed) % count).cast_signed();
-            if is_available(next) {
-                return next;
-            }
-            first.get_or_insert(next);
-        }
-        first.unwrap_or(0)
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).next(Instant::now);
+        let partition = |step: u32| (first.wrapping_add(step) % count).cast_signed();
+        (0..count).map(partition).find(|number| is_available(*number)).unwrap_or_else(|| partition(0))
     }
 }
 
@@ -109,5 +140,32 @@ mod tests {
         assert_eq!(counts, [10; 4]);
         assert!((0..40).all(|_| placement.partition("t", None, 4, |n| n == 2) == 2));
         assert!((0..4).contains(&placement.partition("t", None, 4, |_| false)));
+    }
+
+    /// How long each run is, of messages that come `every` so often.
+    fn runs(run: &mut Run, messages: u32, every: Duration) -> Vec<u32> {
+        let began = Instant::now();
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for message in 0..messages {
+            let partition = run.next(|| began + every * message);
+            match runs.last_mut() {
+                Some((last, length)) if *last == partition => *length += 1,
+                _ => runs.push((partition, 1)),
+            }
+        }
+        runs.into_iter().map(|(_, length)| length).collect()
+    }
+
+    #[test]
+    fn runs_grow_while_messages_come_fast_and_a_pause_ends_them() {
+        let mut run = Placement::default().0.into_inner().unwrap();
+        let fast = runs(&mut run, 10_000, Duration::from_micros(20));
+        let whole = &fast[..fast.len() - 1];
+        assert!(whole[..100].iter().all(|length| *length == 1), "a burst goes round one by one: {fast:?}");
+        assert!(whole.is_sorted() && whole.last() == Some(&LONGEST), "{fast:?}");
+        let slow = runs(&mut run, 200, PAUSE * 2);
+        assert!(slow.len() > 100, "{slow:?}");
+        let rest = &slow[2..];
+        assert!(rest.iter().all(|length| *length == 1), "what comes now and then goes round: {slow:?}");
     }
 }

@@ -3,8 +3,7 @@
 use futures_util::{Stream, StreamExt};
 use lapin::Event;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::watch;
 
 /// Why the server takes no publishes at the moment; nothing where it does.
 #[derive(Clone, Default)]
@@ -42,22 +41,16 @@ impl Alarm {
         self.0.borrow().clone()
     }
 
-    /// Waits for one's turn, and then for the alarm's end: in this order, so that nobody who comes at its end overtakes
-    /// who has waited for it. Nothing where both are not in this time.
-    pub(crate) async fn turn<'t, T>(
-        &self,
-        turns: &'t Mutex<T>,
-        limit: Duration,
-    ) -> Option<MutexGuard<'t, T>> {
-        let turn = async {
-            let turn = turns.lock().await;
-            if self.0.borrow().is_some() {
-                // Who sends lives as long as this does.
-                let _ = self.0.subscribe().wait_for(Option::is_none).await;
-            }
-            turn
-        };
-        tokio::time::timeout(limit, turn).await.ok()
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// Waits until there is none.
+    pub(crate) async fn end(&self) {
+        if self.is_raised() {
+            // Who sends lives as long as this does.
+            let _ = self.0.subscribe().wait_for(Option::is_none).await;
+        }
     }
 }
 
@@ -67,51 +60,35 @@ mod tests {
 
     use super::*;
     use futures_util::stream;
+    use std::time::Duration;
 
     const SHORT: Duration = Duration::from_millis(20);
-    const LONG: Duration = Duration::from_secs(10);
 
     fn blocked() -> Event {
         Event::ConnectionBlocked("low on memory".into())
     }
 
-    /// An alarm of a server that takes no publishes.
-    async fn raised() -> Alarm {
-        let alarm = Alarm::default();
-        alarm.watch(stream::iter([blocked()]).chain(stream::pending()));
-        alarm.0.subscribe().wait_for(Option::is_some).await.unwrap();
-        alarm
-    }
+    impl Alarm {
+        /// An alarm of a server that takes no publishes.
+        pub(crate) async fn raised() -> Alarm {
+            let alarm = Alarm::default();
+            alarm.watch(stream::iter([blocked()]).chain(stream::pending()));
+            alarm.0.subscribe().wait_for(Option::is_some).await.unwrap();
+            alarm
+        }
 
-    async fn lift(alarm: &Alarm) {
-        alarm.clone().follow(stream::iter([Event::ConnectionUnblocked])).await;
+        pub(crate) async fn lift(&self) {
+            self.clone().follow(stream::iter([Event::ConnectionUnblocked])).await;
+        }
     }
 
     #[tokio::test]
     async fn it_lasts_until_the_server_takes_it_back() {
-        let (turns, alarm) = (Mutex::new(()), raised().await);
-        assert!(Alarm::default().turn(&turns, SHORT).await.is_some());
-        assert!(alarm.turn(&turns, SHORT).await.is_none());
+        let alarm = Alarm::raised().await;
         assert_eq!(alarm.reason().as_deref(), Some("low on memory"));
-        let (turn, ()) = tokio::join!(alarm.turn(&turns, LONG), lift(&alarm));
-        assert!(turn.is_some());
-    }
-
-    #[tokio::test]
-    async fn who_comes_when_it_ends_has_its_turn_after_those_who_waited() {
-        let (turns, alarm) = (Mutex::new(()), raised().await);
-        let begin = || Box::pin(alarm.turn(&turns, LONG));
-        let (mut first, mut second) = (begin(), begin());
-        assert!(
-            futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending()
-        );
-        lift(&alarm).await;
-        let mut late = begin();
-        assert!(futures_util::poll!(&mut late).is_pending(), "it comes before who waited");
-        drop(first.await.unwrap());
-        assert!(futures_util::poll!(&mut late).is_pending(), "it comes before the second");
-        drop(second.await.unwrap());
-        assert!(late.await.is_some());
+        assert!(tokio::time::timeout(SHORT, alarm.end()).await.is_err());
+        tokio::join!(alarm.end(), alarm.lift());
+        assert_eq!(alarm.reason(), None);
     }
 
     #[tokio::test]

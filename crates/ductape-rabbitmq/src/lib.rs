@@ -26,6 +26,7 @@ mod link;
 mod message;
 mod outstanding;
 mod publisher;
+mod turn;
 
 pub use broker::RabbitMqProvider;
 pub use message::{MAX_HEADER_BYTES, MAX_MESSAGE_BYTES};

@@ -1,31 +1,41 @@
 //! Publishing: a batch goes out at once, and each message is taken when its confirm is here.
 //!
 //! ```text
-//! publish ─▶ [turn] first polls: all frames of the batch, in order ─▶ [turn over] ─▶ confirms as they come
+//! publish ─▶ turn (`turn`) ─▶ first polls: all frames of the batch, in order ─▶ turn over ─▶ confirms as they come
 //! ```
 
 use crate::admin::{self, routing_key};
 use crate::error;
 use crate::link::Link;
 use crate::message;
+use crate::turn::{Place, Turns};
 use async_trait::async_trait;
 use ductape_core::error::Retry;
 use ductape_core::{Destination, Error, ErrorKind, Message, MessageId, Position, Publisher, Result};
-use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 /// Publishes to one destination.
 pub(crate) struct RabbitMqPublisher {
     link: Arc<Link>,
     destination: Destination,
-    /// The channel, and whose turn it is to put frames on it: calls that overlap keep their order.
-    turn: tokio::sync::Mutex<Option<Channel>>,
+    /// The channel: calls that overlap keep their order.
+    turns: Turns<Arc<Channel>>,
+}
+
+/// So many messages are put on the channel at once; more are put there by who stands in the line, so that no thread
+/// waits for long.
+const AT_ONCE: usize = 64;
+
+/// A batch whose frames are on the channel, and what is known of its messages so far.
+struct Sent<F: Future> {
+    channel: Arc<Channel>,
+    confirms: FuturesOrdered<F>,
+    results: Vec<Result<Position>>,
 }
 
 /// A message that is fit to go out.
@@ -56,37 +66,23 @@ impl Publisher for RabbitMqPublisher {
 impl RabbitMqPublisher {
     pub(crate) async fn open(link: Arc<Link>, destination: &Destination) -> Result<Self> {
         let channel = confirming(&link).await?;
-        let turn = tokio::sync::Mutex::new(Some(channel));
-        Ok(RabbitMqPublisher { link, destination: destination.clone(), turn })
+        Ok(RabbitMqPublisher { link, destination: destination.clone(), turns: Turns::new(channel) })
     }
 
     async fn send(&self, batch: Vec<Result<Outgoing>>) -> Vec<Result<Position>> {
         let count = batch.len();
-        let Some(mut turn) = self.link.alarm.turn(&self.turn, self.link.limit).await else {
-            return all(count, self.link.no_turn());
-        };
-        if turn.as_ref().is_none_or(|channel| !channel.status().connected()) {
-            match self.reopen().await {
-                Ok(channel) => *turn = Some(channel),
-                Err(error) => return all(count, error),
-            }
-        }
-        let Some(channel) = turn.clone() else { return all(count, error::closed("the publisher")) };
-        let mut results = Vec::with_capacity(count);
         let started = AtomicUsize::new(0);
-        let mut confirms: FuturesOrdered<_> =
-            batch.into_iter().map(|outgoing| self.publish_one(&channel, outgoing, &started)).collect();
-        // The first poll of each puts its frames on the channel. The turn lasts until each had its own, also where
-        // one that is refused here and now is ready before the others are looked at.
-        poll_fn(|cx| {
-            while let Poll::Ready(Some(result)) = Pin::new(&mut confirms).poll_next(cx) {
-                results.push(result);
-            }
-            if started.load(Ordering::Relaxed) == count { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        drop(turn);
-        let abandoned = Abandoned { publisher: self, channel: Some(channel.clone()) };
+        let mut batch = Some(batch);
+        let mut put = |channel: &Arc<Channel>| self.put(channel, batch.take().unwrap_or_default(), &started);
+        let sent = match self.turns.at_once(|channel| self.is_fit(channel, count), &mut put) {
+            Ok(sent) => Ok(sent),
+            Err(place) => self.put_in_turn(place, put).await,
+        };
+        let Sent { channel, mut confirms, mut results } = match sent {
+            Ok(sent) => sent,
+            Err(error) => return all(count, error),
+        };
+        let abandoned = Abandoned { publisher: self, channel: Some(channel) };
         let deadline = tokio::time::Instant::now() + self.link.limit;
         loop {
             match tokio::time::timeout_at(deadline, confirms.next()).await {
@@ -102,9 +98,55 @@ impl RabbitMqPublisher {
         results
     }
 
+    fn is_fit(&self, channel: &Channel, count: usize) -> bool {
+        count <= AT_ONCE && channel.status().connected() && !self.link.alarm.is_raised()
+    }
+
+    /// Puts frames when the line is over, on a channel that is made anew where it is lost.
+    async fn put_in_turn<S>(
+        &self,
+        place: Place<'_, Arc<Channel>>,
+        put: impl FnOnce(&Arc<Channel>) -> S,
+    ) -> Result<S> {
+        let turn = place.turn(&self.link.alarm, self.link.limit).await;
+        let _turn = turn.ok_or_else(|| self.link.no_turn())?;
+        let there = self.turns.slot().used.clone().filter(|channel| channel.status().connected());
+        let channel = match there {
+            Some(channel) => channel,
+            None => {
+                let channel = self.reopen().await?;
+                self.turns.slot().used = Some(Arc::clone(&channel));
+                channel
+            }
+        };
+        Ok(put(&channel))
+    }
+
+    /// Puts the frames of a batch on the channel: the first poll of each message does.
+    fn put<'a>(
+        &'a self,
+        channel: &Arc<Channel>,
+        batch: Vec<Result<Outgoing>>,
+        started: &'a AtomicUsize,
+    ) -> Sent<impl Future<Output = Result<Position>> + use<'a>> {
+        let count = batch.len();
+        let each = |outgoing| self.publish_one(Arc::clone(channel), outgoing, started);
+        let mut confirms: FuturesOrdered<_> = batch.into_iter().map(each).collect();
+        let mut results = Vec::with_capacity(count);
+        // Whoever waits for the confirms polls again, and is woken then. Also one that is refused here and now, and is
+        // ready before the others are looked at, does not end this.
+        let mut cx = Context::from_waker(Waker::noop());
+        while started.load(Ordering::Relaxed) < count {
+            if let Poll::Ready(Some(result)) = confirms.poll_next_unpin(&mut cx) {
+                results.push(result);
+            }
+        }
+        Sent { channel: Arc::clone(channel), confirms, results }
+    }
+
     async fn publish_one(
         &self,
-        channel: &Channel,
+        channel: Arc<Channel>,
         outgoing: Result<Outgoing>,
         started: &AtomicUsize,
     ) -> Result<Position> {
@@ -152,7 +194,7 @@ impl RabbitMqPublisher {
 
     /// The channel after a loss. A server that was killed may have forgotten what was declared moments before, so
     /// that is declared again.
-    async fn reopen(&self) -> Result<Channel> {
+    async fn reopen(&self) -> Result<Arc<Channel>> {
         admin::ensure(&self.link, &self.destination).await?;
         confirming(&self.link).await
     }
@@ -189,7 +231,7 @@ impl RabbitMqPublisher {
 /// with the channel, so that channel is let go.
 struct Abandoned<'a> {
     publisher: &'a RabbitMqPublisher,
-    channel: Option<Channel>,
+    channel: Option<Arc<Channel>>,
 }
 
 impl Abandoned<'_> {
@@ -201,19 +243,14 @@ impl Abandoned<'_> {
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         let Some(abandoned) = self.channel.take() else { return };
-        // Who has the turn uses the channel; the next abandoned batch lets it go.
-        if let Ok(mut turn) = self.publisher.turn.try_lock()
-            && turn.as_ref().is_some_and(|channel| channel.id() == abandoned.id())
-        {
-            *turn = None;
-        }
+        self.publisher.turns.slot().used.take_if(|channel| channel.id() == abandoned.id());
     }
 }
 
-async fn confirming(link: &Link) -> Result<Channel> {
+async fn confirming(link: &Link) -> Result<Arc<Channel>> {
     let channel = link.publishing().await?;
     link.within("confirms", false, channel.confirm_select(ConfirmSelectOptions::default())).await?;
-    Ok(channel)
+    Ok(Arc::new(channel))
 }
 
 /// One result a message, of an error that is every message's.
