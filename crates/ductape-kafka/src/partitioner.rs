@@ -20,8 +20,10 @@ struct Run {
     steady: u32,
 }
 
-/// The longest run. A run is this part of what came without a pause, so that a burst still goes to all partitions.
+/// The longest run.
 const LONGEST: u32 = 64;
+/// A run is this part of what came without a pause, so that a burst still goes to all partitions alike.
+const PART: u32 = 16;
 /// A run that took longer had a pause in it.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -38,7 +40,7 @@ impl Run {
             let now = now();
             let paused = now.saturating_duration_since(self.began) > PAUSE;
             self.steady = if paused { 0 } else { self.steady.saturating_add(self.length) };
-            self.length = (self.steady / LONGEST).clamp(1, LONGEST);
+            self.length = (self.steady / PART).clamp(1, LONGEST);
             (self.partition, self.left, self.began) = (self.partition.wrapping_add(1), self.length, now);
         }
         self.left -= 1;
@@ -161,7 +163,10 @@ mod tests {
         let mut run = Placement::default().0.into_inner().unwrap();
         let fast = runs(&mut run, 10_000, Duration::from_micros(20));
         let whole = &fast[..fast.len() - 1];
-        assert!(whole[..100].iter().all(|length| *length == 1), "a burst goes round one by one: {fast:?}");
+        assert!(
+            whole[..PART as usize].iter().all(|length| *length == 1),
+            "a burst goes round one by one: {fast:?}"
+        );
         assert!(whole.is_sorted() && whole.last() == Some(&LONGEST), "{fast:?}");
         let slow = runs(&mut run, 200, PAUSE * 2);
         assert!(slow.len() > 100, "{slow:?}");

@@ -24,6 +24,8 @@ const LONGEST: [&str; 10] = [
 ];
 /// The most lines of a failed program that are shown again at the end.
 const MOST_CAUSES: usize = 20;
+/// The last lines of one that ended without telling why, by a signal.
+const LAST_WORDS: usize = 5;
 /// No program of tests needs longer; what does hangs, and is ended.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -66,7 +68,8 @@ pub(super) fn run(
     results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// The lines that tell what failed and how, in the standard harness's words and the testkit's.
+/// The lines that tell what failed and how, in the standard harness's words and the testkit's; the last ones where
+/// none does.
 fn causes(lines: &[String]) -> Vec<&str> {
     let tells = |line: &str| {
         line.starts_with("FAILED ")
@@ -76,7 +79,11 @@ fn causes(lines: &[String]) -> Vec<&str> {
     };
     let after_panic = |index: usize| index > 0 && lines[index - 1].contains(" panicked at ");
     let telling = lines.iter().enumerate().filter(|(index, line)| tells(line) || after_panic(*index));
-    telling.map(|(_, line)| line.as_str()).take(MOST_CAUSES).collect()
+    let causes: Vec<&str> = telling.map(|(_, line)| line.as_str()).take(MOST_CAUSES).collect();
+    if !causes.is_empty() {
+        return causes;
+    }
+    lines[lines.len().saturating_sub(LAST_WORDS)..].iter().map(String::as_str).collect()
 }
 
 fn name(program: &Executable) -> String {
@@ -171,5 +178,13 @@ mod tests {
                 "    seen: four"
             ]
         );
+    }
+
+    #[test]
+    fn what_ended_without_a_word_is_told_with_its_last_lines() {
+        let lines: Vec<_> = (1..=9).map(|number| format!("ok kafka {number}")).collect();
+        assert_eq!(causes(&lines), &lines[4..]);
+        assert_eq!(causes(&lines[..1]), ["ok kafka 1"]);
+        assert!(causes(&[]).is_empty());
     }
 }

@@ -24,6 +24,17 @@ impl Summary {
             self.skipped.insert(name.to_owned(), reason.to_owned());
         }
     }
+
+    /// Skips by whose they are, the first word of their names, and why: a server that is not there skips a whole suite,
+    /// whose names its own output has.
+    fn skipped_together(&self) -> BTreeMap<(&str, &str), Vec<&str>> {
+        let mut together = BTreeMap::<_, Vec<_>>::new();
+        for (name, reason) in &self.skipped {
+            let subject = name.split_once(' ').map_or(name.as_str(), |(subject, _)| subject);
+            together.entry((subject, reason.as_str())).or_default().push(name.as_str());
+        }
+        together
+    }
 }
 
 /// `skip NAME (REASON)`, of the testkit.
@@ -52,8 +63,11 @@ fn count(counts: &str, word: &str) -> u64 {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, reason) in &self.skipped {
-            writeln!(f, "skipped {name}: {reason}")?;
+        for ((subject, reason), names) in self.skipped_together() {
+            match names.as_slice() {
+                [name] => writeln!(f, "skipped {name}: {reason}")?,
+                names => writeln!(f, "skipped {subject}, {} properties: {reason}", names.len())?,
+            }
         }
         for fault in &self.faults {
             writeln!(f, "failed {fault}")?;
@@ -107,6 +121,14 @@ mod tests {
              skipped src/lib.rs - x (line 3): ignored without a reason\n\
              42 passed, 1 failed, 3 skipped"
         );
+    }
+
+    #[test]
+    fn what_is_skipped_for_one_reason_is_one_line() {
+        let summary =
+            read("skip kafka one (no server)\nskip kafka two (no server)\nskip kafka three (a bug)");
+        let expected = "skipped kafka three: a bug\nskipped kafka, 2 properties: no server\n0 passed, 0 failed, 3 skipped";
+        assert_eq!(summary.to_string(), expected);
     }
 
     #[test]
