@@ -7,13 +7,14 @@ mod support;
 
 use ductape_core::config::KafkaConfig;
 use ductape_core::secret::Secret;
-use ductape_core::{ConnectOptions, ConsumerOptions, Destination};
+use ductape_core::{ConnectOptions, Consumer, ConsumerOptions, Delivery, Destination};
 use ductape_kafka::KafkaProvider;
 use ductape_testkit::outage::{self, Traffic};
 use ductape_testkit::servers::{self, Kind, Options, Proxy, Server};
 use serde_json::json;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Auth, at, connect, keyed};
+use support::{Auth, PARTITIONS, at, connect, keyed};
 
 const FLIGHTS: &str = include_str!("../../ductape/examples/departures/departures.ndjson");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -107,6 +108,60 @@ async fn closing_ends_in_its_time_while_the_server_hangs() {
     broker.close().await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     server.resume().await.unwrap();
+}
+
+/// Receives until this many are in hand.
+async fn take(consumer: &Arc<dyn Consumer>, count: usize) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let more = consumer.receive(count - taken.len(), PATIENCE).await.unwrap();
+        assert!(!more.is_empty(), "{count} deliveries: {taken:?}");
+        taken.extend(more);
+    }
+    taken
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_closes_while_it_gives_a_share_up_leaves_and_another_goes_on_with_all() {
+    let server = match servers::shared(Kind::Kafka).await {
+        Ok(server) => server,
+        Err(why) => return why.skip("a member that closes while it gives a share up leaves"),
+    };
+    let broker = connect(config(&server), ConnectOptions::default()).await;
+    let destination = Destination::new(format!("leaves-{:016x}", fastrand::u64(..)), "readers");
+    broker.ensure(&destination).await.unwrap();
+    let publisher = broker.publisher(&destination).await.unwrap();
+    let round: usize = PARTITIONS.try_into().unwrap();
+    let open = async || broker.consumer(&destination, &ConsumerOptions::new("readers")).await.unwrap();
+    let (leaver, mut published, mut held) = (open().await, 0, 0);
+    let publish_round = async || {
+        let messages = (0..round).map(|_| support::message("x")).collect();
+        publisher.publish(messages).await.into_iter().for_each(|taken| drop(taken.unwrap()));
+    };
+    publish_round().await;
+    published += round;
+    held += take(&leaver, round).await.len();
+    let stayer = open().await;
+    // Once the other is there, a part of what is published comes to nobody: it waits until what is in hand of that
+    // part is settled, which it never is.
+    let deadline = Instant::now() + PATIENCE;
+    while held == published {
+        assert!(Instant::now() < deadline, "no share is taken away");
+        publish_round().await;
+        published += round;
+        while held < published {
+            match leaver.receive(published - held, Duration::from_millis(500)).await.unwrap().len() {
+                0 => break,
+                more => held += more,
+            }
+        }
+    }
+    let start = Instant::now();
+    leaver.close().await.unwrap();
+    take(&stayer, published).await;
+    // The group does not wait for the time that is left to settle what was in hand, and not for a session to end.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    broker.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
