@@ -1,35 +1,32 @@
 //! Publishing: a batch goes out at once, and each message is taken when its confirm is here.
 //!
 //! ```text
-//! publish ─▶ turn (`turn`) ─▶ first polls: all frames of the batch, in order ─▶ turn over ─▶ confirms as they come
+//! publish ─▶ turn ─▶ first polls: all frames of the batch, in order ─▶ turn over ─▶ confirms as they come
 //! ```
 
 use crate::admin::{self, routing_key};
 use crate::error;
 use crate::link::Link;
 use crate::message;
-use crate::turn::{Place, Turns};
 use async_trait::async_trait;
 use ductape_core::error::Retry;
+use ductape_core::turns::{self, Place, Turns};
 use ductape_core::{Destination, Error, ErrorKind, Message, MessageId, Position, Publisher, Result};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Publishes to one destination.
 pub(crate) struct RabbitMqPublisher {
     link: Arc<Link>,
     destination: Destination,
-    /// The channel: calls that overlap keep their order.
-    turns: Turns<Arc<Channel>>,
+    channel: Mutex<Option<Arc<Channel>>>,
+    /// Calls that overlap keep their order.
+    turns: Turns,
 }
-
-/// So many messages are put on the channel at once; more are put there by who stands in the line, so that no thread
-/// waits for long.
-const AT_ONCE: usize = 64;
 
 /// A batch whose frames are on the channel, and what is known of its messages so far.
 struct Sent<F: Future> {
@@ -51,6 +48,7 @@ impl Publisher for RabbitMqPublisher {
         if let Err(error) = self.link.check_open("the publisher") {
             return all(count, error);
         }
+        let is_short = turns::is_short(&batch);
         let prepared = batch.into_iter().map(|message| {
             let (size, largest) = (message.payload.len(), self.link.largest());
             if size > largest {
@@ -59,22 +57,27 @@ impl Publisher for RabbitMqPublisher {
             let properties = message::properties(&message)?;
             Ok(Outgoing { message, properties })
         });
-        self.send(prepared.collect()).await
+        self.send(prepared.collect(), is_short).await
     }
 }
 
 impl RabbitMqPublisher {
     pub(crate) async fn open(link: Arc<Link>, destination: &Destination) -> Result<Self> {
         let channel = confirming(&link).await?;
-        Ok(RabbitMqPublisher { link, destination: destination.clone(), turns: Turns::new(channel) })
+        let channel = Mutex::new(Some(channel));
+        Ok(RabbitMqPublisher { link, destination: destination.clone(), channel, turns: Turns::default() })
     }
 
-    async fn send(&self, batch: Vec<Result<Outgoing>>) -> Vec<Result<Position>> {
+    async fn send(&self, batch: Vec<Result<Outgoing>>, is_short: bool) -> Vec<Result<Position>> {
         let count = batch.len();
         let started = AtomicUsize::new(0);
         let mut batch = Some(batch);
         let mut put = |channel: &Arc<Channel>| self.put(channel, batch.take().unwrap_or_default(), &started);
-        let sent = match self.turns.at_once(|channel| self.is_fit(channel, count), &mut put) {
+        let at_once = || {
+            let is_free = is_short && !self.link.alarm.is_raised();
+            self.there().filter(|_| is_free).map(|channel| put(&channel))
+        };
+        let sent = match self.turns.at_once(at_once) {
             Ok(sent) => Ok(sent),
             Err(place) => self.put_in_turn(place, put).await,
         };
@@ -98,24 +101,24 @@ impl RabbitMqPublisher {
         results
     }
 
-    fn is_fit(&self, channel: &Channel, count: usize) -> bool {
-        count <= AT_ONCE && channel.status().connected() && !self.link.alarm.is_raised()
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Channel>>> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts frames when the line is over, on a channel that is made anew where it is lost.
-    async fn put_in_turn<S>(
-        &self,
-        place: Place<'_, Arc<Channel>>,
-        put: impl FnOnce(&Arc<Channel>) -> S,
-    ) -> Result<S> {
-        let turn = place.turn(&self.link.alarm, self.link.limit).await;
+    /// The channel, where it is not lost.
+    fn there(&self) -> Option<Arc<Channel>> {
+        self.slot().clone().filter(|channel| channel.status().connected())
+    }
+
+    /// Puts frames when it is their turn, on a channel that is made anew where it is lost.
+    async fn put_in_turn<S>(&self, place: Place<'_>, put: impl FnOnce(&Arc<Channel>) -> S) -> Result<S> {
+        let turn = self.link.alarm.turn(place, self.link.limit).await;
         let _turn = turn.ok_or_else(|| self.link.no_turn())?;
-        let there = self.turns.slot().used.clone().filter(|channel| channel.status().connected());
-        let channel = match there {
+        let channel = match self.there() {
             Some(channel) => channel,
             None => {
                 let channel = self.reopen().await?;
-                self.turns.slot().used = Some(Arc::clone(&channel));
+                *self.slot() = Some(Arc::clone(&channel));
                 channel
             }
         };
@@ -243,7 +246,7 @@ impl Abandoned<'_> {
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         let Some(abandoned) = self.channel.take() else { return };
-        self.publisher.turns.slot().used.take_if(|channel| channel.id() == abandoned.id());
+        self.publisher.slot().take_if(|channel| channel.id() == abandoned.id());
     }
 }
 

@@ -18,6 +18,7 @@ use ductape_core::capability::{
     Attempts, Batching, Capabilities, Delay, Durability, Groups, HeaderNames, HeaderValues, Ordering, Replay,
 };
 use ductape_core::error::Retry;
+use ductape_core::turns;
 use ductape_core::{
     Broker, Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Message, Position,
     ProviderKind, Publisher, Result, Settlement,
@@ -152,7 +153,7 @@ impl Publisher for PubSubPublisher {
         if batch.is_empty() {
             return Vec::new();
         }
-        match self.line.send(&commands).await {
+        match self.line.send(&commands, turns::is_short(&batch)).await {
             Ok(answers) => {
                 let taken =
                     |(answer, message): (Result<Value>, Message)| answer.map(|_| Position::Id(message.id));
