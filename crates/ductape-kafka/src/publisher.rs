@@ -1,34 +1,26 @@
 //! Publishing: a batch is handed to the client library at once, and ends with its last delivery report.
 //!
 //! ```text
-//! publish ─▶ turn ─▶ records into the client's queue, waiting where it is full ─▶ turn over ─▶ reports ─▶ results
+//! publish ─▶ [turn] records into the client's queue, waiting where it is full ─▶ [turn over] ─▶ reports ─▶ results
 //! ```
 
-use crate::batch::{MAX_BATCH, Sending};
+use crate::batch::MAX_BATCH;
 use crate::error;
 use crate::link::Link;
 use crate::message;
-use crate::producer::{Outgoing, Producer, record};
+use crate::producer::{Producer, record};
 use async_trait::async_trait;
-use ductape_core::turns::{self, Turns};
 use ductape_core::{Destination, Error, ErrorKind, Message, Position, Publisher, Result};
 use rdkafka::error::RDKafkaErrorCode as Code;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::time::Instant;
-
-/// Messages of a batch, by their places in it, that are records and not yet in the client's queue.
-type Piece<'m> = VecDeque<(usize, Outgoing<'m>)>;
-
-/// The most messages that are records ahead.
-const PIECE: usize = 64;
 
 /// Publishes to one topic.
 pub(crate) struct KafkaPublisher {
     link: Arc<Link>,
     destination: Destination,
-    /// Calls that overlap keep their order, also while the client's queue is full.
-    turns: Turns,
+    /// Whose turn it is to fill the client's queue: calls that overlap keep their order, also while it is full.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
@@ -46,7 +38,7 @@ impl Publisher for KafkaPublisher {
 
 impl KafkaPublisher {
     pub(crate) fn new(link: Arc<Link>, destination: &Destination) -> Self {
-        KafkaPublisher { link, destination: destination.clone(), turns: Turns::default() }
+        KafkaPublisher { link, destination: destination.clone(), turn: tokio::sync::Mutex::default() }
     }
 
     fn producer(&self, count: usize) -> Result<Arc<Producer>> {
@@ -59,66 +51,23 @@ impl KafkaPublisher {
     }
 
     async fn send(&self, producer: &Producer, batch: &[Message]) -> Vec<Result<Position>> {
+        let turn = self.turn.lock().await;
+        let deadline = Instant::now() + self.link.limit;
         let mut sending = producer.reports().batches.open(batch.len());
-        let mut rest = batch.iter().enumerate();
-        let mut waiting = self.piece(&mut rest, &sending);
-        let is_all = rest.len() == 0 && turns::is_short(batch);
-        let fill = || self.fill(producer, &mut waiting, &mut sending);
-        if let Err(place) = self.turns.at_once(|| is_all.then(fill).flatten()) {
-            let _turn = place.turn().await;
-            let deadline = Instant::now() + self.link.limit;
-            while !waiting.is_empty() {
-                self.fill_all(producer, &mut waiting, &mut sending, deadline).await;
-                waiting = self.piece(&mut rest, &sending);
+        for (index, message) in batch.iter().enumerate() {
+            let headers = message::headers(message);
+            let mut record = record(&self.destination.name, message, headers, sending.tag(index));
+            loop {
+                match producer.send(record) {
+                    Ok(()) => break sending.sent(),
+                    Err((Code::QueueFull, back)) if producer.room(deadline).await => record = back,
+                    Err((code, _)) => break sending.refused(index, self.not_sent(code)),
+                }
             }
         }
+        drop(turn);
         let last = || producer.reports().signals.last().clone();
         sending.results(|error| self.located(with_reason(error, last))).await
-    }
-
-    /// The records of the next messages, made before they are waited for: not of all, since each holds its headers.
-    fn piece<'m>(
-        &'m self,
-        rest: &mut impl Iterator<Item = (usize, &'m Message)>,
-        sending: &Sending<'_>,
-    ) -> Piece<'m> {
-        let made = |(index, message)| {
-            let headers = message::headers(message);
-            (index, record(&self.destination.name, message, headers, sending.tag(index)))
-        };
-        rest.take(PIECE).map(made).collect()
-    }
-
-    /// Hands records to the client library. Nothing where its queue is full before the last.
-    fn fill(&self, producer: &Producer, waiting: &mut Piece<'_>, sending: &mut Sending<'_>) -> Option<()> {
-        while let Some((index, record)) = waiting.pop_front() {
-            match producer.send(record) {
-                Ok(()) => sending.sent(),
-                Err((Code::QueueFull, back)) => {
-                    waiting.push_front((index, back));
-                    return None;
-                }
-                Err((code, _)) => sending.refused(index, self.not_sent(code)),
-            }
-        }
-        Some(())
-    }
-
-    /// The same, waiting for room; what has none in time is refused.
-    async fn fill_all(
-        &self,
-        producer: &Producer,
-        waiting: &mut Piece<'_>,
-        sending: &mut Sending<'_>,
-        deadline: Instant,
-    ) {
-        while self.fill(producer, waiting, sending).is_none() {
-            if !producer.room(deadline).await {
-                for (index, _) in waiting.drain(..) {
-                    sending.refused(index, self.not_sent(Code::QueueFull));
-                }
-            }
-        }
     }
 
     /// Nothing of the message has left the client.
