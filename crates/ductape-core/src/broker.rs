@@ -132,8 +132,7 @@ pub trait Publisher: Send + Sync + 'static {
     ///
     /// Calls may overlap. Messages of one key are taken in the order in which the calls were made (the order
     /// of their first polls), and within a batch in its order; a message that is refused leaves a gap, not a
-    /// swap. Where a bound of the provider is reached the call waits. [`turns`](crate::turns) keeps that order for calls
-    /// that share a connection.
+    /// swap. Where a bound of the provider is reached the call waits.
     ///
     /// # Errors
     /// Each its own: `DESTINATION_FULL`, `DESTINATION_NOT_FOUND`, `MESSAGE_TOO_LARGE`, `STORAGE_FULL`, `THROTTLED`, `TIMEOUT`,

@@ -12,10 +12,7 @@ use ductape_testkit::servers::{self, Endpoint, Kind};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::error::Error;
 use std::process::ExitCode;
-use std::time::Duration;
-use support::{Auth, config, refused};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use support::{Auth, PATIENCE, config, refused};
 
 fn main() -> ExitCode {
     conformance::main(|| async {

@@ -7,17 +7,15 @@ mod support;
 
 use ductape_core::config::KafkaConfig;
 use ductape_core::secret::Secret;
-use ductape_core::{ConnectOptions, Consumer, ConsumerOptions, Delivery, Destination};
+use ductape_core::{ConnectOptions, ConsumerOptions, Destination};
 use ductape_kafka::KafkaProvider;
 use ductape_testkit::outage::{self, Traffic};
 use ductape_testkit::servers::{self, Kind, Options, Proxy, Server};
 use serde_json::json;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Auth, PARTITIONS, at, connect, keyed};
+use support::{Auth, PARTITIONS, PATIENCE, at, connect, keyed, take};
 
 const FLIGHTS: &str = include_str!("../../ductape/examples/departures/departures.ndjson");
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server of the test's own, or the end of the test, said aloud.
 macro_rules! server {
@@ -108,17 +106,6 @@ async fn closing_ends_in_its_time_while_the_server_hangs() {
     broker.close().await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     server.resume().await.unwrap();
-}
-
-/// Receives until this many are in hand.
-async fn take(consumer: &Arc<dyn Consumer>, count: usize) -> Vec<Delivery> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let more = consumer.receive(count - taken.len(), PATIENCE).await.unwrap();
-        assert!(!more.is_empty(), "{count} deliveries: {taken:?}");
-        taken.extend(more);
-    }
-    taken
 }
 
 #[tokio::test(flavor = "multi_thread")]

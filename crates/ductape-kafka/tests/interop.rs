@@ -4,19 +4,14 @@
 
 mod support;
 
-use ductape_core::{
-    Broker, ConnectOptions, Consumer, ConsumerOptions, Delivery, Destination, Message, Position,
-};
+use ductape_core::{Broker, ConnectOptions, Consumer, ConsumerOptions, Destination, Message, Position};
 use ductape_testkit::servers::{self, Kind, Server};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
-use support::{Auth, connect, keyed, message};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use support::{Auth, connect, keyed, message, take};
 
 struct Rig {
     server: Arc<Server>,
@@ -76,16 +71,6 @@ impl Rig {
         kcat.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         assert!(kcat.wait().unwrap().success());
     }
-}
-
-async fn take(consumer: &Arc<dyn Consumer>, count: usize) -> Vec<Delivery> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let more = consumer.receive(count - taken.len(), PATIENCE).await.unwrap();
-        assert!(!more.is_empty(), "{count} deliveries: {taken:?}");
-        taken.extend(more);
-    }
-    taken
 }
 
 #[tokio::test(flavor = "multi_thread")]

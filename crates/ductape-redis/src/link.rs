@@ -156,11 +156,6 @@ impl Link {
         }
     }
 
-    /// The shared connection, where there is one and it may be used.
-    pub(crate) fn lend_now(&self, what: Use) -> Option<Lent> {
-        self.check_open("the connection").ok().and_then(|()| self.current(what))
-    }
-
     fn current(&self, what: Use) -> Option<Lent> {
         let current = lock(&self.shared(what).current);
         let (number, connection) = current.as_ref()?;

@@ -1,21 +1,19 @@
 //! Publishing: a batch is one pipeline of `XADD`, and a message is taken when its reply, the entry's id, is here.
 //!
 //! ```text
-//! publish ─▶ commands ─▶ turn ─▶ first poll: into the connection's queue, in order ─▶ turn over ─▶ replies
-//! publish ─▶ commands ─▶ turn …                          └─ what is queued leaves in one write
+//! publish ─▶ commands ─▶ [turn] first poll: into the connection's queue, in order ─▶ [turn over] ─▶ replies
+//! publish ─▶ commands ─▶ [turn] …                          └─ what is queued leaves in one write
 //! ```
 
-use crate::link::{Lent, Link, Use, checked};
+use crate::link::{Link, Use, checked};
 use crate::message;
 use crate::{entry, error};
 use async_trait::async_trait;
-use ductape_core::turns::{self, Turns};
 use ductape_core::{Destination, Error, Message, Position, Publisher, Result, Timestamp};
-use futures_util::future::Either;
 use redis::aio::ConnectionLike;
-use redis::{Cmd, Pipeline, RedisResult, RedisWrite, Value};
+use redis::{Cmd, Pipeline, RedisWrite, Value};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 /// What errors call a publish.
@@ -39,8 +37,9 @@ pub(crate) struct RedisPublisher {
 /// Sends pipelines in the order of the calls.
 pub(crate) struct Line {
     link: Arc<Link>,
-    /// Calls that overlap keep their order, also while a connection is made.
-    turns: Turns,
+    /// Whose turn it is to put a pipeline into the connection's queue: calls that overlap keep their order, also
+    /// while a connection is made.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
@@ -49,9 +48,9 @@ impl Publisher for RedisPublisher {
         if batch.is_empty() {
             return Vec::new();
         }
-        let (commands, is_short) = (self.commands(&batch), turns::is_short(&batch));
+        let commands = self.commands(&batch);
         drop(batch);
-        let answers = self.line.send(&commands, is_short).await;
+        let answers = self.line.send(&commands).await;
         let located = |error: Error| error.with_context("destination", &self.stream);
         match answers {
             Ok(answers) => answers.into_iter().map(|answer| position(answer?).map_err(located)).collect(),
@@ -86,37 +85,26 @@ impl RedisPublisher {
 
 impl Line {
     pub(crate) fn new(link: Arc<Link>) -> Self {
-        Line { link, turns: Turns::default() }
+        Line { link, turn: tokio::sync::Mutex::default() }
     }
 
     /// Sends it and waits for the answers, each of which may be the server's refusal.
-    pub(crate) async fn send(&self, commands: &Pipeline, is_short: bool) -> Result<Vec<Result<Value>>> {
-        let now = || self.link.lend_now(Use::Publishes).filter(|_| is_short);
-        let under_way = match self.turns.at_once(|| now().map(|lent| start(lent, commands))) {
-            Ok(under_way) => under_way,
-            Err(place) => {
-                let _turn = place.turn().await;
-                start(self.link.lend(Use::Publishes).await?, commands)
+    pub(crate) async fn send(&self, commands: &Pipeline) -> Result<Vec<Result<Value>>> {
+        let turn = self.turn.lock().await;
+        let lent = self.link.lend(Use::Publishes).await?;
+        let mut connection = lent.connection.clone();
+        let mut sending = connection.req_packed_commands(commands, 0, commands.len());
+        // The first look puts it into the connection's queue, or in its place before that.
+        let answers = match futures_util::poll!(&mut sending) {
+            Poll::Ready(answers) => answers,
+            Poll::Pending => {
+                drop(turn);
+                sending.await
             }
         };
-        let (lent, answers) = under_way.await;
         let answers = answers.map_err(|error| self.link.failed(&lent, &error, WHAT, true))?;
         let checked = |answer| checked(answer).map_err(|error| self.link.failed(&lent, &error, WHAT, true));
         Ok(answers.into_iter().map(checked).collect())
-    }
-}
-
-/// Puts a pipeline into the connection's queue, or in its place before that: the first look at the call does.
-fn start(lent: Lent, commands: &Pipeline) -> impl Future<Output = (Lent, RedisResult<Vec<Value>>)> {
-    let mut connection = lent.connection.clone();
-    let mut call = Box::pin(async move {
-        let answers = connection.req_packed_commands(commands, 0, commands.len()).await;
-        (lent, answers)
-    });
-    // Whoever waits for the answers looks again, and is woken then.
-    match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answers) => Either::Left(std::future::ready(answers)),
-        Poll::Pending => Either::Right(call),
     }
 }
 

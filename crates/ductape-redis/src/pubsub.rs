@@ -18,7 +18,6 @@ use ductape_core::capability::{
     Attempts, Batching, Capabilities, Delay, Durability, Groups, HeaderNames, HeaderValues, Ordering, Replay,
 };
 use ductape_core::error::Retry;
-use ductape_core::turns;
 use ductape_core::{
     Broker, Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Message, Position,
     ProviderKind, Publisher, Result, Settlement,
@@ -153,7 +152,7 @@ impl Publisher for PubSubPublisher {
         if batch.is_empty() {
             return Vec::new();
         }
-        match self.line.send(&commands, turns::is_short(&batch)).await {
+        match self.line.send(&commands).await {
             Ok(answers) => {
                 let taken =
                     |(answer, message): (Result<Value>, Message)| answer.map(|_| Position::Id(message.id));

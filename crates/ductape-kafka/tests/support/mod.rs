@@ -6,7 +6,7 @@
 use ductape_core::config::{KafkaConfig, ProviderConfig, SaslConfig, SaslMechanism};
 use ductape_core::message::{Attributes, IdSource, JSON};
 use ductape_core::secret::Secret;
-use ductape_core::{Broker, Clock, ConnectOptions, ErrorKind, Message, Provider};
+use ductape_core::{Broker, Clock, ConnectOptions, Consumer, Delivery, ErrorKind, Message, Provider};
 use ductape_kafka::KafkaProvider;
 use ductape_testkit::servers::{Certificates, Endpoint};
 use std::net::TcpListener;
@@ -17,6 +17,8 @@ use std::time::Duration;
 pub const PARTITIONS: i32 = 4;
 /// A member's first message takes a fetch and a commit, and a machine that has much to do takes its time.
 pub const QUIET: Duration = Duration::from_secs(1);
+/// What comes in the end comes within this.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long connecting may take that cannot succeed.
 pub const CONNECT: Duration = Duration::from_secs(5);
 
@@ -134,4 +136,15 @@ pub fn message(body: impl Into<bytes::Bytes>) -> Message {
 /// A message of JSON with a key.
 pub fn keyed(key: &str, body: impl Into<bytes::Bytes>) -> Message {
     Message { key: Some(key.into()), ..message(body) }
+}
+
+/// Receives until this many are in hand.
+pub async fn take(consumer: &Arc<dyn Consumer>, count: usize) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let more = consumer.receive(count - taken.len(), PATIENCE).await.unwrap();
+        assert!(!more.is_empty(), "{count} deliveries: {taken:?}");
+        taken.extend(more);
+    }
+    taken
 }
