@@ -18,6 +18,7 @@
 //! - A stop ends within `drain_timeout` and ten seconds, whatever handlers and broker do.
 
 mod handler;
+mod pace;
 mod receiver;
 mod running;
 mod settle;
@@ -39,6 +40,7 @@ use crate::delivery::{Delivery, OnRetry};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::retry::RetryPolicy;
 use crate::time::Clock;
+use pace::Pace;
 use receiver::Receiver;
 use shared::{InFlight, Shared};
 use stats::Stats;
@@ -205,6 +207,7 @@ impl Subscription {
             generation: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             in_flight: InFlight::new(source.consumer.max_in_flight.max(1)),
+            pace: Pace::new(),
         });
         let (stop, stopping) = watch::channel(false);
         let (health_tx, health) = watch::channel(Health::Running);

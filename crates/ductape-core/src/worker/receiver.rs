@@ -226,7 +226,8 @@ impl<H: Handler> Receiver<H> {
         }
     }
 
-    /// Hands deliveries to the shards: those of one key always to the same, the others in even runs.
+    /// Hands deliveries to the shards: those of one key always to the same, the others in even runs to as many as the
+    /// batch is worth.
     fn dispatch(&self, consumer: &Arc<dyn Consumer>, deliveries: Vec<Delivery>) {
         let count = deliveries.len();
         if count == 0 {
@@ -238,8 +239,12 @@ impl<H: Handler> Receiver<H> {
         if let [only] = &self.shards[..] {
             return send(only, source, deliveries);
         }
+        let worth = self.shared.pace.shards(count, self.shards.len());
+        if worth == 1 && deliveries.iter().all(|delivery| delivery.message.key.is_none()) {
+            return send(&self.shards[0], source, deliveries);
+        }
         let mut parts: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
-        let run = count.div_ceil(parts.len());
+        let run = count.div_ceil(worth);
         for (i, delivery) in deliveries.into_iter().enumerate() {
             let shard = match &delivery.message.key {
                 Some(key) => self.hasher.hash_one(key) as usize % parts.len(),

@@ -27,7 +27,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Settle calls under way at once. Past them verdicts collect, and the next call takes them all.
@@ -68,6 +68,8 @@ pub(super) struct Shard<H: Handler> {
     dying: FuturesUnordered<Carrying<BoxFuture<()>>>,
     outbox: Outbox,
     settling: FuturesUnordered<BoxFuture<()>>,
+    /// How long it was busy since a delivery had its verdict.
+    busy: Duration,
 }
 
 impl<H: Handler> Shard<H> {
@@ -91,6 +93,7 @@ impl<H: Handler> Shard<H> {
             dying: FuturesUnordered::new(),
             outbox: Outbox::default(),
             settling: FuturesUnordered::new(),
+            busy: Duration::ZERO,
         }
     }
 
@@ -100,6 +103,7 @@ impl<H: Handler> Shard<H> {
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let start = Instant::now();
         self.take_inbound(cx);
         let more = loop {
             let more = self.start_ready(cx);
@@ -110,7 +114,11 @@ impl<H: Handler> Shard<H> {
                 break more;
             }
         };
-        self.settle(cx);
+        let concluded = self.settle(cx);
+        self.busy += start.elapsed();
+        if concluded > 0 {
+            self.shared.pace.note(std::mem::take(&mut self.busy), concluded);
+        }
         if self.is_done() {
             return Poll::Ready(());
         }
@@ -240,11 +248,11 @@ impl<H: Handler> Shard<H> {
         self.settling.len() < if is_large { MAX_SETTLING_LARGE } else { MAX_SETTLING }
     }
 
-    /// Hands verdicts to their consumers, a few calls at once.
-    fn settle(&mut self, cx: &mut Context<'_>) {
-        match self.outbox.take_fresh() {
-            0 => {}
-            fresh => self.shared.in_flight.conclude(fresh),
+    /// Hands verdicts to their consumers, a few calls at once. Gives how many are new.
+    fn settle(&mut self, cx: &mut Context<'_>) -> usize {
+        let fresh = self.outbox.take_fresh();
+        if fresh > 0 {
+            self.shared.in_flight.conclude(fresh);
         }
         loop {
             while self.may_settle()
@@ -255,7 +263,7 @@ impl<H: Handler> Shard<H> {
             }
             match self.settling.poll_next_unpin(cx) {
                 Poll::Ready(Some(())) => {}
-                _ => return,
+                _ => return fresh,
             }
         }
     }

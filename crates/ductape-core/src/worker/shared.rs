@@ -1,5 +1,6 @@
 //! What the parts of one worker share: bounds, counts, and the things they all call.
 
+use super::pace::Pace;
 use super::stats::Stats;
 use crate::capability::{Attempts, Capabilities};
 use crate::dead_letter::DeadLetterSink;
@@ -28,6 +29,7 @@ pub(super) struct Shared<H> {
     /// All of `slots`.
     pub(super) concurrency: u32,
     pub(super) in_flight: InFlight,
+    pub(super) pace: Pace,
     /// Whether a suspect is in hand: see [`Shared::suspicion`].
     pub(super) suspect: watch::Sender<bool>,
     /// The last consumer, by its generation, that did not take a verdict.

@@ -12,9 +12,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Handlers started in one turn before others get theirs.
-const STARTS_PER_TURN: usize = 128;
-
 impl<H: Handler> Shard<H> {
     pub(super) fn has_startable(&self) -> bool {
         !self.ready.is_empty() || !self.fresh.is_empty()
@@ -22,7 +19,7 @@ impl<H: Handler> Shard<H> {
 
     /// Starts what may start. Whether there is more that could start at once.
     pub(super) fn start_ready(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut budget = STARTS_PER_TURN;
+        let mut budget = self.shared.pace.starts();
         while budget > 0 && self.has_startable() && self.take_slot(cx) {
             if let Some(task) = self.ready.pop_front() {
                 budget -= 1;
