@@ -31,6 +31,7 @@ mod partitioner;
 mod producer;
 mod publisher;
 mod ranges;
+mod series;
 mod settings;
 mod signals;
 

@@ -3,6 +3,7 @@
 //! Metadata stands in `ce_` headers, the content type in `content-type` without prefix (its section 3.2.1), the key in
 //! the record's key, and the payload is the record's value as it is. Headers keep their order and may repeat.
 
+use crate::series::Series;
 use bytes::{Bytes, BytesMut};
 use ductape_core::message::Attributes;
 use ductape_core::wire::{self, Reader};
@@ -57,8 +58,7 @@ pub(crate) struct Record<'r> {
 /// Reads one record after another.
 #[derive(Debug, Default)]
 pub(crate) struct RecordReader {
-    /// Those of the last message, which the next one has too nearly always.
-    attributes: Option<Arc<Attributes>>,
+    series: Series,
     payloads: Payloads,
 }
 
@@ -67,34 +67,49 @@ impl RecordReader {
     pub(crate) fn read<'h>(
         &mut self,
         record: &Record<'_>,
-        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
     ) -> Message {
-        let mut reader = Reader::new(PREFIX).like(self.attributes.as_ref());
-        let mut has_content_type = false;
-        for (name, value) in headers {
-            let value = value.unwrap_or_default();
-            // The first is the message's; a user's header of the same name stands behind it.
-            if name == CONTENT_TYPE
-                && !has_content_type
-                && let Ok(text) = std::str::from_utf8(value)
-            {
-                has_content_type = true;
-                reader.content_type(text);
-            } else {
-                reader.borrowed_header(name, value);
-            }
-        }
-        if let Some(key) = record.key {
-            reader.key(Key::from_bytes(Bytes::copy_from_slice(key)));
-        }
         let payload = self.payloads.copy(record.payload.unwrap_or_default());
-        let position = format_args!("{}/{}", record.partition, record.offset);
-        let message = reader.finish(payload, record.topic, position, record.time);
-        if !self.attributes.as_ref().is_some_and(|last| Arc::ptr_eq(last, &message.attributes)) {
-            self.attributes = Some(Arc::clone(&message.attributes));
+        if let Some(it) = self.series.recognize(headers.clone(), record.key) {
+            let mut message = Message::new(payload, it.id, it.time, it.attributes);
+            message.key = record.key.map(key);
+            return message;
         }
+        let message = read(record, payload, headers.clone(), self.series.attributes());
+        self.series.learn(headers, &message);
         message
     }
+}
+
+fn key(bytes: &[u8]) -> Key {
+    Key::from_bytes(Bytes::copy_from_slice(bytes))
+}
+
+fn read<'h>(
+    record: &Record<'_>,
+    payload: Bytes,
+    headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    like: Option<&Arc<Attributes>>,
+) -> Message {
+    let mut reader = Reader::new(PREFIX).like(like);
+    let mut has_content_type = false;
+    for (name, value) in headers {
+        // The first is the message's; a user's header of the same name stands behind it.
+        if name == CONTENT_TYPE
+            && !has_content_type
+            && let Ok(text) = std::str::from_utf8(value)
+        {
+            has_content_type = true;
+            reader.content_type(text);
+        } else {
+            reader.borrowed_header(name, value);
+        }
+    }
+    if let Some(bytes) = record.key {
+        reader.key(key(bytes));
+    }
+    let position = format_args!("{}/{}", record.partition, record.offset);
+    reader.finish(payload, record.topic, position, record.time)
 }
 
 /// Where payloads are copied to. Small ones lie side by side, so that not each of them has to be allocated; one that is
@@ -120,12 +135,12 @@ impl Payloads {
 
 /// The headers of a record. The client library panics on a name that is not UTF-8, which a foreign publisher may
 /// send; such a header is left out and the message delivered.
-pub(crate) fn each_header<H: Headers>(headers: Option<&H>) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+pub(crate) fn each_header<H: Headers>(headers: Option<&H>) -> impl Iterator<Item = (&str, &[u8])> + Clone {
     let count = headers.map_or(0, Headers::count);
     (0..count).filter_map(move |index| {
         let look = std::panic::AssertUnwindSafe(|| headers?.try_get(index));
         let header = std::panic::catch_unwind(look).ok()??;
-        Some((header.key, header.value))
+        Some((header.key, header.value.unwrap_or_default()))
     })
 }
 
@@ -161,7 +176,7 @@ mod tests {
         Record { topic: "orders", partition: 3, offset: 7, key, payload, time: Timestamp::from_micros(5) }
     }
 
-    fn read<'h>(record: &Record<'_>, headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>) -> Message {
+    fn read<'h>(record: &Record<'_>, headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone) -> Message {
         RecordReader::default().read(record, headers)
     }
 
@@ -188,7 +203,7 @@ mod tests {
                 .iter()
                 .zip(types)
                 .map(|(payload, event)| {
-                    reader.read(&record(None, Some(payload)), [("ce_type", Some(event))].into_iter())
+                    reader.read(&record(None, Some(payload)), [("ce_type", event)].into_iter())
                 })
                 .collect();
             assert!(read.iter().map(|message| &message.payload[..]).eq(payloads));
@@ -256,7 +271,7 @@ mod tests {
             payload in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50)),
             headers in proptest::collection::vec((name(), proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20))), 0..8),
         ) {
-            let given = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+            let given = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref().unwrap_or_default()));
             let read = read(&record(key.as_deref(), payload.as_deref()), given);
             prop_assert_eq!(&read.payload[..], payload.as_deref().unwrap_or_default());
             if let Some(key) = key {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// What may wait in the client until it is confirmed, in KiB. Past it a publish waits.
 const QUEUE_KBYTES: &str = "131072";
-/// What a consumer fetches ahead of each partition, in KiB: ten full fetches at most.
-const PREFETCH_KBYTES: &str = "4096";
+/// What a consumer fetches ahead of each partition, in KiB: two full fetches.
+const PREFETCH_KBYTES: &str = "2048";
 /// How often a member says that it lives, and so how soon it learns that another comes or goes.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The member that has not said so for this long is gone, and others get its partitions.
@@ -110,7 +110,7 @@ impl Settings {
             ("heartbeat.interval.ms", &heartbeat),
             ("session.timeout.ms", SESSION),
             ("queued.max.messages.kbytes", PREFETCH_KBYTES),
-            ("queued.min.messages", "10000"),
+            ("queued.min.messages", "2000"),
             ("fetch.wait.max.ms", "500"),
             ("fetch.error.backoff.ms", "50"),
             ("fetch.queue.backoff.ms", "10"),
