@@ -1,4 +1,5 @@
-//! The redis client by hand: pipelines of XADD, several under way; one XREADGROUP after the other on a connection of
+//! The redis client by hand: pipelines of XADD, several under way, on two connections in turn, of which a server takes more
+//! than of one; one XREADGROUP after the other on a connection of
 //! its own, and one XACK for all that it brought, whose answer is not waited for before the next read.
 
 use super::metadata::{CONSTANT, ID, Ids};
@@ -12,6 +13,7 @@ use redis::{
     Value,
 };
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -25,6 +27,9 @@ const BLOCK_MILLIS: usize = 1000;
 pub(super) struct Contender<const METADATA: bool> {
     client: Client,
     connection: MultiplexedConnection,
+    /// By which messages are published, in turn.
+    lines: [MultiplexedConnection; 2],
+    published: AtomicUsize,
     stream: String,
     ids: Mutex<Ids>,
     windows: Windows,
@@ -45,9 +50,12 @@ impl<const METADATA: bool> Contestant for Contender<METADATA> {
             .arg("MKSTREAM")
             .exec_async(&mut connection)
             .await?;
+        let lines = [connect(&client).await?, connect(&client).await?];
         Ok(Contender {
             client,
             connection,
+            lines,
+            published: AtomicUsize::new(0),
             stream: setup.name.clone(),
             ids: Mutex::new(Ids::new()),
             windows: Windows::of(setup.corpus),
@@ -64,7 +72,7 @@ impl<const METADATA: bool> Contestant for Contender<METADATA> {
         });
         futures_util::stream::iter(pipelines)
             .map(|pipeline| {
-                let mut connection = self.connection.clone();
+                let mut connection = self.line();
                 async move { pipeline.exec_async(&mut connection).await }
             })
             .buffer_unordered(self.windows.batches)
@@ -75,7 +83,7 @@ impl<const METADATA: bool> Contestant for Contender<METADATA> {
 
     async fn publish_one(self: Arc<Self>, message: Bytes) -> Result<()> {
         let add = self.add(&message, &mut *self.ids.lock().await);
-        Ok(add.exec_async(&mut self.connection.clone()).await?)
+        Ok(add.exec_async(&mut self.line()).await?)
     }
 
     async fn consume(self: Arc<Self>, seen: Seen) -> Result<()> {
@@ -115,6 +123,10 @@ impl<const METADATA: bool> Contestant for Contender<METADATA> {
 }
 
 impl<const METADATA: bool> Contender<METADATA> {
+    fn line(&self) -> MultiplexedConnection {
+        self.lines[self.published.fetch_add(1, Ordering::Relaxed) % self.lines.len()].clone()
+    }
+
     fn add(&self, payload: &[u8], ids: &mut Ids) -> Cmd {
         let mut add = Cmd::with_capacity(16, 320 + payload.len());
         add.arg("XADD").arg(&self.stream).arg("*");

@@ -88,7 +88,7 @@ impl Broker for StreamBroker {
 
     async fn publisher(&self, destination: &Destination) -> Result<Arc<dyn Publisher>> {
         // Now, so that a fault is told here.
-        self.link.lend(Use::Publishes).await?;
+        self.link.lend(Use::Publishes(0)).await?;
         Ok(Arc::new(RedisPublisher::new(Arc::clone(&self.link), destination, self.retention)))
     }
 

@@ -1,18 +1,25 @@
-//! Publishing: a batch is one pipeline of `XADD`, and a message is taken when its reply, the entry's id, is here.
+//! Publishing: pipelines of `XADD`, and a message is taken when its reply, the entry's id, is here.
 //!
 //! ```text
-//! publish ─▶ commands ─▶ [turn] first poll: into the connection's queue, in order ─▶ [turn over] ─▶ replies
-//! publish ─▶ commands ─▶ [turn] …                          └─ what is queued leaves in one write
+//!          ┌─▶ commands ─▶ [turn] first poll: into the connection's queue, in order ─▶ [turn over] ─▶ replies ─┐
+//! publish ─┤                                            └─ what is queued leaves in one write                  ├─▶
+//!          └─▶ commands ─▶ [turn] … of another line                                                            ┘
 //! ```
+//!
+//! A key has its line, so that its messages keep their order. What has no key goes by one line after the other, a batch at
+//! a time.
 
-use crate::link::{Link, Use, checked};
+use crate::link::{LINES, Link, Use, checked};
 use crate::message;
 use crate::{entry, error};
 use async_trait::async_trait;
 use ductape_core::{Destination, Error, Message, Position, Publisher, Result, Timestamp};
+use futures_util::future::join_all;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisWrite, Value};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -29,7 +36,10 @@ pub(crate) enum Retention {
 
 /// Publishes to one stream.
 pub(crate) struct RedisPublisher {
-    line: Line,
+    lines: [Line; LINES],
+    /// Batches so far: which line has the turn for what has no key.
+    batches: AtomicUsize,
+    hasher: RandomState,
     stream: Arc<str>,
     retention: Retention,
 }
@@ -37,6 +47,7 @@ pub(crate) struct RedisPublisher {
 /// Sends pipelines in the order of the calls.
 pub(crate) struct Line {
     link: Arc<Link>,
+    number: usize,
     /// Whose turn it is to put a pipeline into the connection's queue: calls that overlap keep their order, also
     /// while a connection is made.
     turn: tokio::sync::Mutex<()>,
@@ -48,32 +59,48 @@ impl Publisher for RedisPublisher {
         if batch.is_empty() {
             return Vec::new();
         }
-        let commands = self.commands(&batch);
+        let places = self.places(&batch);
+        let parts: [Pipeline; LINES] = std::array::from_fn(|line| self.commands(&batch, &places, line));
         drop(batch);
-        let answers = self.line.send(&commands).await;
-        let located = |error: Error| error.with_context("destination", &self.stream);
-        match answers {
-            Ok(answers) => answers.into_iter().map(|answer| position(answer?).map_err(located)).collect(),
-            Err(error) => all(commands.len(), located(error)),
-        }
+        let sent = self.lines.iter().zip(&parts).map(|(line, commands)| self.send(line, commands));
+        let mut answers = join_all(sent).await.into_iter().map(Vec::into_iter).collect::<Vec<_>>();
+        places.into_iter().filter_map(|line| answers[line].next()).collect()
     }
 }
 
 impl RedisPublisher {
     pub(crate) fn new(link: Arc<Link>, destination: &Destination, retention: Retention) -> Self {
-        let stream = Arc::clone(&destination.name);
-        RedisPublisher { line: Line::new(link), stream, retention }
+        RedisPublisher {
+            lines: std::array::from_fn(|number| Line::new(Arc::clone(&link), number)),
+            batches: AtomicUsize::new(0),
+            hasher: RandomState::new(),
+            stream: Arc::clone(&destination.name),
+            retention,
+        }
     }
 
-    fn commands(&self, batch: &[Message]) -> Pipeline {
-        let mut commands = Pipeline::with_capacity(batch.len());
-        for (index, message) in batch.iter().enumerate() {
+    /// By which line each message goes.
+    fn places(&self, batch: &[Message]) -> Vec<usize> {
+        let turn = self.batches.fetch_add(1, Ordering::Relaxed) % LINES;
+        let place = |message: &Message| match &message.key {
+            Some(key) => self.hasher.hash_one(key) as usize % LINES,
+            None => turn,
+        };
+        batch.iter().map(place).collect()
+    }
+
+    /// The commands of those messages that go by this line.
+    fn commands(&self, batch: &[Message], places: &[usize], line: usize) -> Pipeline {
+        let mut left = places.iter().filter(|place| **place == line).count();
+        let mut commands = Pipeline::with_capacity(left);
+        for (message, _) in batch.iter().zip(places).filter(|(_, place)| **place == line) {
+            left -= 1;
             let mut command = message::command(message, 6);
             command.write_arg(b"XADD");
             command.write_arg(self.stream.as_bytes());
             // Trimming is about, so once a batch is often enough.
-            if index + 1 == batch.len() {
-                trim(&mut command, self.retention, self.line.link.clock.now());
+            if left == 0 {
+                trim(&mut command, self.retention, self.lines[line].link.clock.now());
             }
             command.write_arg(b"*");
             message::write(message, &mut command);
@@ -81,17 +108,28 @@ impl RedisPublisher {
         }
         commands
     }
+
+    async fn send(&self, line: &Line, commands: &Pipeline) -> Vec<Result<Position>> {
+        if commands.is_empty() {
+            return Vec::new();
+        }
+        let located = |error: Error| error.with_context("destination", &self.stream);
+        match line.send(commands).await {
+            Ok(answers) => answers.into_iter().map(|answer| position(answer?).map_err(located)).collect(),
+            Err(error) => all(commands.len(), located(error)),
+        }
+    }
 }
 
 impl Line {
-    pub(crate) fn new(link: Arc<Link>) -> Self {
-        Line { link, turn: tokio::sync::Mutex::default() }
+    pub(crate) fn new(link: Arc<Link>, number: usize) -> Self {
+        Line { link, number, turn: tokio::sync::Mutex::default() }
     }
 
     /// Sends it and waits for the answers, each of which may be the server's refusal.
     pub(crate) async fn send(&self, commands: &Pipeline) -> Result<Vec<Result<Value>>> {
         let turn = self.turn.lock().await;
-        let lent = self.link.lend(Use::Publishes).await?;
+        let lent = self.link.lend(Use::Publishes(self.number)).await?;
         let mut connection = lent.connection.clone();
         let mut sending = connection.req_packed_commands(commands, 0, commands.len());
         // The first look puts it into the connection's queue, or in its place before that.

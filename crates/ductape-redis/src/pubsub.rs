@@ -115,7 +115,7 @@ impl Broker for PubSubBroker {
 
     async fn publisher(&self, destination: &Destination) -> Result<Arc<dyn Publisher>> {
         self.link.check_open("the connection")?;
-        let line = Line::new(Arc::clone(&self.link));
+        let line = Line::new(Arc::clone(&self.link), 0);
         Ok(Arc::new(PubSubPublisher { line, channel: Arc::clone(&destination.name) }))
     }
 

@@ -84,7 +84,7 @@ impl Plan {
                 kind: "REDIS",
                 order: 22,
                 durability: "appendfsync always",
-                raw: "redis-rs: pipelines of XADD, several under way; XREADGROUP and XACK in batches on two connections",
+                raw: "redis-rs: pipelines of XADD, several under way, on two connections in turn; XREADGROUP and XACK in batches on two others",
                 backlog: Some(1_000_000),
                 small: 200_000,
                 large: 3_000,
