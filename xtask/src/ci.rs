@@ -1,8 +1,8 @@
 //! `cargo xtask ci`: what CI runs. All steps run, so that one run tells of every fault.
 //!
 //! ```text
-//!  services ─▶ format ─▶ tests: compile ─▶ run ──────────────────────▶ every step's result
-//!                                      └─▶ clippy ─▶ documentation ──┘ in the background
+//!  services ─▶ format ─▶ tests: compile ─▶ run ─────────────────────────────────────▶ every step's result
+//!                                      └─▶ clippy ─▶ documentation ─▶ no features ──┘ in the background
 //! ```
 //!
 //! Tests wait for leases and servers most of their time; what Clippy and rustdoc compute then costs none of their own.
@@ -30,7 +30,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     ];
     let mut beside = Vec::new();
     steps.push(step("tests", || {
-        test::run_beside(&["--require".into(), "all".into()], || beside.extend([clippy(), documentation()]))
+        test::run_beside(&["--require".into(), "all".into()], || {
+            beside.extend([clippy(), documentation(), without_features()]);
+        })
     }));
     steps.extend(beside);
     for Step { name, said, .. } in steps.iter().filter(|step| step.result.is_err() && !step.said.is_empty()) {
@@ -67,6 +69,15 @@ fn clippy() -> Step {
 fn documentation() -> Step {
     let flags = ("RUSTDOCFLAGS", "-D warnings");
     background("documentation", &["doc", "--locked", "--workspace", "--no-deps"], Some(flags))
+}
+
+/// The one build that no other test makes: everything else has all features of core.
+fn without_features() -> Step {
+    background(
+        "no features",
+        &["test", "--locked", "--package", "ductape-core", "--no-default-features", "--lib"],
+        None,
+    )
 }
 
 /// Runs cargo in the background, where what it says would stand between what tests say.

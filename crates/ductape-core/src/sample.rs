@@ -14,6 +14,10 @@
 //! names, 2020-12 by default; `format` asserts nothing in that draft, and a `$ref` never reaches the network or a
 //! file.
 
+#[cfg(feature = "schema")]
+mod schema;
+#[cfg(not(feature = "schema"))]
+#[path = "sample/no_schema.rs"]
 mod schema;
 mod shape;
 
@@ -52,10 +56,11 @@ impl PayloadRule {
         PayloadRule(Rule::Sample(Shape::of(sample)))
     }
 
-    /// The rule that a JSON Schema is.
+    /// The rule that a JSON Schema is. Needs the feature `schema`, which is among the default ones.
     ///
     /// # Errors
-    /// [`ErrorKind::CatalogueInvalid`] where it is not a JSON Schema, or refers to one outside of itself.
+    /// [`ErrorKind::CatalogueInvalid`] where it is not a JSON Schema, or refers to one outside of itself;
+    /// [`ErrorKind::Unsupported`] in a build without the feature `schema`.
     pub fn from_schema(schema: &Value) -> Result<Self> {
         Schema::compile(schema).map(|schema| PayloadRule(Rule::Schema(schema)))
     }

@@ -12,9 +12,15 @@
 //!   in `Debug` or in a message.
 
 mod claims;
+#[cfg(feature = "sessions")]
+mod key;
+#[cfg(not(feature = "sessions"))]
+#[path = "session/no_key.rs"]
+mod key;
 mod token;
 
 #[cfg(test)]
+#[cfg(feature = "sessions")]
 mod tests;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -22,8 +28,7 @@ use crate::message::SessionRef;
 use crate::tag::Tag;
 use crate::time::Timestamp;
 use claims::Claims;
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
+use key::SessionKey;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -32,9 +37,6 @@ use token::Token;
 
 /// The longest subject, in bytes: it travels as a header.
 pub const MAX_SUBJECT_LEN: usize = 256;
-
-/// The smallest RSA key, in bits (RFC 7518 §3.3).
-const MIN_RSA_BITS: usize = 2048;
 
 /// How tokens of a session are signed. The names are those of RFC 7518 §3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -57,14 +59,6 @@ impl SessionAlgorithm {
             SessionAlgorithm::Hs256 => "HS256",
             SessionAlgorithm::Rs256 => "RS256",
             SessionAlgorithm::Es256 => "ES256",
-        }
-    }
-
-    const fn native(self) -> jsonwebtoken::Algorithm {
-        match self {
-            SessionAlgorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
-            SessionAlgorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-            SessionAlgorithm::Es256 => jsonwebtoken::Algorithm::ES256,
         }
     }
 }
@@ -124,9 +118,10 @@ impl fmt::Debug for SessionSpec {
     }
 }
 
-/// Verifies the tokens of one session.
+/// Verifies the tokens of one session. Needs the feature `sessions`, which is among the default ones.
 ///
 /// ```
+/// # #[cfg(feature = "sessions")] {
 /// use ductape_core::session::{SessionAlgorithm, SessionSpec, SessionVerifier};
 /// use ductape_core::{ErrorKind, Tag, Timestamp};
 ///
@@ -134,12 +129,13 @@ impl fmt::Debug for SessionSpec {
 /// let verifier = SessionVerifier::new(spec)?;
 /// let refused = verifier.verify("not a token", Timestamp::from_micros(0)).unwrap_err();
 /// assert_eq!(refused.kind(), ErrorKind::SessionInvalid);
+/// # }
 /// # Ok::<(), ductape_core::Error>(())
 /// ```
 pub struct SessionVerifier {
     tag: Arc<str>,
     algorithm: SessionAlgorithm,
-    key: DecodingKey,
+    key: SessionKey,
     expected: claims::Expected,
 }
 
@@ -147,9 +143,10 @@ impl SessionVerifier {
     /// Reads the key.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] where the key is empty, is not one for the algorithm, or is too weak.
+    /// [`ErrorKind::ConfigInvalid`] where the key is empty, is not one for the algorithm, or is too weak;
+    /// [`ErrorKind::Unsupported`] in a build without the feature `sessions`.
     pub fn new(spec: SessionSpec) -> Result<Self> {
-        let key = read_key(&spec).map_err(|e| e.with_context("session", &spec.tag))?;
+        let key = SessionKey::read(&spec).map_err(|e| e.with_context("session", &spec.tag))?;
         Ok(SessionVerifier {
             tag: Arc::from(spec.tag.as_str()),
             algorithm: spec.algorithm,
@@ -176,20 +173,8 @@ impl SessionVerifier {
     fn subject(&self, token: &str, now: Timestamp) -> Result<String> {
         let token = Token::parse(token)?;
         token.check_algorithm(self.algorithm)?;
-        self.check_signature(&token)?;
+        self.key.check_signature(self.algorithm, token.signed(), token.signature()?)?;
         Claims::parse(&token.claims()?)?.check(&self.expected, now)
-    }
-
-    fn check_signature(&self, token: &Token<'_>) -> Result<()> {
-        // Not `jsonwebtoken::decode`: that asks a process-wide provider of cryptography, which another crate's
-        // features can take away, and the system's clock.
-        (DEFAULT_PROVIDER.verifier_factory)(&self.algorithm.native(), &self.key)
-            .map_err(|_| unusable_key(self.algorithm))?
-            .verify(token.signed(), &token.signature()?)
-            .map_err(|_| {
-                refused("the session token's signature does not fit the session's key")
-                    .with_help("sign the token with the key that the catalogue's session names")
-            })
     }
 }
 
@@ -202,77 +187,6 @@ impl fmt::Debug for SessionVerifier {
             .field("expected", &self.expected)
             .finish()
     }
-}
-
-fn read_key(spec: &SessionSpec) -> Result<DecodingKey> {
-    let pem = std::str::from_utf8(&spec.key).unwrap_or_default();
-    match spec.algorithm {
-        SessionAlgorithm::Hs256 => read_secret(&spec.key, pem),
-        SessionAlgorithm::Rs256 => read_rsa(public(pem, spec.algorithm)?),
-        SessionAlgorithm::Es256 => read_ec(public(pem, spec.algorithm)?),
-    }
-}
-
-fn read_secret(secret: &[u8], text: &str) -> Result<DecodingKey> {
-    if secret.is_empty() {
-        return Err(invalid_key("the session's secret is empty")
-            .with_help("set `secret`, for instance to \"${SESSION_SECRET}\""));
-    }
-    // A public key is known to everybody: as a secret it would let everybody sign.
-    if text.trim_start().starts_with("-----BEGIN") {
-        return Err(invalid_key("the session's secret is a PEM file")
-            .with_help("HS256 takes a shared secret; for a public key set `algorithm` to RS256 or ES256"));
-    }
-    Ok(DecodingKey::from_secret(secret))
-}
-
-/// The PEM text, where its label is a public key's.
-fn public(pem: &str, algorithm: SessionAlgorithm) -> Result<&[u8]> {
-    let label = pem.trim_start().strip_prefix("-----BEGIN ").and_then(|rest| rest.split("-----").next());
-    match label {
-        Some("PUBLIC KEY" | "RSA PUBLIC KEY") => Ok(pem.as_bytes()),
-        Some(label) if label.ends_with("PRIVATE KEY") => {
-            Err(invalid_key("the session's key is a private one")
-                .with_help("give the public key: `openssl pkey -in private.pem -pubout`"))
-        }
-        _ => Err(unusable_key(algorithm)),
-    }
-}
-
-fn read_rsa(pem: &[u8]) -> Result<DecodingKey> {
-    let unusable = |_| unusable_key(SessionAlgorithm::Rs256);
-    let key = DecodingKey::from_rsa_pem(pem).map_err(unusable)?;
-    let der = key.try_get_as_bytes().map_err(unusable)?;
-    let (modulus, _) =
-        (DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key)(der).map_err(unusable)?;
-    let bits = modulus.len() * 8;
-    if bits < MIN_RSA_BITS {
-        return Err(invalid_key(format!("the session's RSA key has {bits} bits, {MIN_RSA_BITS} at least"))
-            .with_help("make a longer key: `openssl genrsa 3072`"));
-    }
-    Ok(key)
-}
-
-fn read_ec(pem: &[u8]) -> Result<DecodingKey> {
-    let unusable = |_| unusable_key(SessionAlgorithm::Es256);
-    let key = DecodingKey::from_ec_pem(pem).map_err(unusable)?;
-    (DEFAULT_PROVIDER.verifier_factory)(&jsonwebtoken::Algorithm::ES256, &key).map_err(unusable)?;
-    Ok(key)
-}
-
-fn invalid_key(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::ConfigInvalid, message)
-}
-
-fn unusable_key(algorithm: SessionAlgorithm) -> Error {
-    let wanted = match algorithm {
-        SessionAlgorithm::Hs256 => "a secret",
-        SessionAlgorithm::Rs256 => {
-            "an RSA public key of 2048 to 4096 bits in PEM (`-----BEGIN PUBLIC KEY-----`)"
-        }
-        SessionAlgorithm::Es256 => "a P-256 public key in PEM (`-----BEGIN PUBLIC KEY-----`)",
-    };
-    invalid_key(format!("the session's key is not one for {algorithm}")).with_help(format!("give {wanted}"))
 }
 
 /// The refusal of a token. What stands in it must be the catalogue's or a point in time, never the token's text.

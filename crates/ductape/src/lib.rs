@@ -36,7 +36,8 @@
 //! ```
 //!
 //! # Features
-//! `memory` and `sqlite` are on by default and need no server; `full` has every provider. A service that wants to
+//! `memory` and `sqlite` are on by default and need no server; so are `sessions` (verifying the tokens that sessions are
+//! published under) and `schema` (a topic's JSON Schema). `full` has these and every provider. A service that wants to
 //! name its providers itself depends on `ductape-core` and one provider's crate, and registers it with
 //! [`client::ClientBuilder::provider`].
 

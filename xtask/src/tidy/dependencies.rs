@@ -7,14 +7,18 @@ use crate::{Failure, process};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The features of the umbrella that bring a client library, and the libraries.
-const CLIENTS: [(&str, &[&str]); 5] = [
+/// The features of the umbrella that bring a client library, or another that takes long to compile, and the libraries.
+const CLIENTS: [(&str, &[&str]); 7] = [
     ("kafka", &["rdkafka", "rdkafka-sys"]),
     ("rabbitmq", &["lapin"]),
     ("redis", &["redis"]),
     ("sqs", &["aws-sdk-sqs"]),
     ("pubsub", &["google-cloud-pubsub", "gcloud-pubsub"]),
+    ("schema", &["jsonschema"]),
+    ("sessions", &["jsonwebtoken"]),
 ];
+/// Those of them that are in the umbrella's default features.
+const DEFAULT: [&str; 2] = ["jsonschema", "jsonwebtoken"];
 
 /// Crates that must not be locked at all: name, reason.
 const BANNED: [(&str, &str); 1] =
@@ -35,7 +39,7 @@ pub(super) fn check(root: &Path, sources: &[Source]) -> Result<Vec<Finding>, Fai
     if let Some(list) = sources.iter().find(|source| source.path == LICENCES) {
         findings.extend(unlicensed(&licences(root)?, &list.text));
     }
-    findings.extend(strangers(&tree(root, &[])?, "default", &[]));
+    findings.extend(strangers(&tree(root, &[])?, "default", &DEFAULT));
     for (feature, own) in CLIENTS {
         if declares(&umbrella.text, feature) {
             let tree = tree(root, &["--no-default-features", "--features", feature])?;
