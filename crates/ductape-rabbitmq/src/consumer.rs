@@ -260,6 +260,9 @@ impl Consumer for RabbitMqConsumer {
         let (deadline, mut closed) = (tokio::time::Instant::now() + wait, self.closed.subscribe());
         let mut incoming = self.incoming.lock().await;
         loop {
+            // While verdicts are on their way more deliveries come; taken together they cost less than one by one.
+            drop(self.turn.lock().await);
+            self.check_open()?;
             let taken = self.take_ready(&mut incoming, max)?;
             if !taken.is_empty() || max == 0 {
                 return Ok(taken);
