@@ -86,12 +86,14 @@ impl Series {
             return;
         }
         let part = |name: &str, value: &[u8]| match name {
-            ID => Part::Id,
-            TIME => Part::Time,
-            KEY if message.key.as_ref().map(Key::as_bytes) == Some(value) => Part::Key,
-            _ => Part::Same(value.into()),
+            ID => Some(Part::Id),
+            TIME => Some(Part::Time),
+            // One that is not the record's own key counts only where the record has none, which its bytes do not tell.
+            KEY => (message.key.as_ref().map(Key::as_bytes) == Some(value)).then_some(Part::Key),
+            _ => Some(Part::Same(value.into())),
         };
-        self.headers = headers.into_iter().map(|(name, value)| (name.into(), part(name, value))).collect();
+        let known = headers.into_iter().map(|(name, value)| Some((name.into(), part(name, value)?)));
+        self.headers = known.collect::<Option<_>>().unwrap_or_default();
     }
 }
 
@@ -186,5 +188,16 @@ mod tests {
         short.pop();
         assert!(series.recognize(each(&short), None).is_none());
         assert!(series.recognize(std::iter::empty(), None).is_none());
+    }
+
+    #[test]
+    fn a_key_among_the_headers_that_is_not_the_records_is_left_to_the_reader() {
+        let (mut series, alike) = (Series::default(), attributes("a:b"));
+        let foreign = headers(&message(&alike, Some("header")));
+        for key in [Some("record"), Some("record"), Some("record"), None] {
+            let (read, recognized) = read(&mut series, &foreign, key);
+            let expected = key.unwrap_or("header");
+            assert_eq!((read.key.as_ref().and_then(Key::as_str), recognized), (Some(expected), false));
+        }
     }
 }
