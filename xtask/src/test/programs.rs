@@ -4,7 +4,7 @@ use super::summary::Summary;
 use super::times::Times;
 use crate::artifact::Executable;
 use crate::{Failure, process};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
@@ -68,8 +68,8 @@ pub(super) fn run(
     results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// The lines that tell what failed and how, in the standard harness's words and the testkit's; the last ones where
-/// none does.
+/// The lines that tell what failed and how, in the standard harness's words and the testkit's, each once: handlers
+/// that are meant to panic say the same again and again. The last lines where none does.
 fn causes(lines: &[String]) -> Vec<&str> {
     let tells = |line: &str| {
         line.starts_with("FAILED ")
@@ -79,7 +79,9 @@ fn causes(lines: &[String]) -> Vec<&str> {
     };
     let after_panic = |index: usize| index > 0 && lines[index - 1].contains(" panicked at ");
     let telling = lines.iter().enumerate().filter(|(index, line)| tells(line) || after_panic(*index));
-    let causes: Vec<&str> = telling.map(|(_, line)| line.as_str()).take(MOST_CAUSES).collect();
+    let mut told = HashSet::new();
+    let causes = telling.map(|(_, line)| line.as_str()).filter(|line| told.insert(*line));
+    let causes: Vec<&str> = causes.take(MOST_CAUSES).collect();
     if !causes.is_empty() {
         return causes;
     }
@@ -166,6 +168,7 @@ mod tests {
     #[test]
     fn what_failed_is_told_without_what_passed() {
         let output = "test a ... ok\ntest b ... FAILED\nthread 'b' panicked at x.rs:1:2:\nleft is not right\nnote: run\n\
+                      thread 'c' panicked at x.rs:1:2:\nleft is not right\n\
                       ok sqs one (1 ms)\nFAILED sqs two (2 ms)\n    expected: three\n    seen: four";
         let lines: Vec<_> = output.lines().map(str::to_owned).collect();
         assert_eq!(
