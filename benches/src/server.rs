@@ -12,14 +12,19 @@ pub struct Server {
 
 #[cfg(feature = "servers")]
 impl Server {
-    /// Starts one as in production: compiled as far as it goes, every write on disk.
+    /// Starts one as in production: compiled as far as it goes, every write on disk. Only Redis' log is never rewritten:
+    /// that is done by a process of its own, which would take a core in the middle of some rounds and not of others.
     ///
     /// # Errors
     /// Where it is not installed, or does not start.
     pub async fn start(provider: &str) -> Result<Self> {
         use ductape_testkit::servers::{Kind, Options, own};
         let Some(kind) = Kind::named(provider) else { return Ok(Server { server: None }) };
-        Ok(Server { server: Some(own(kind, Options::default().with_full_speed()).await?) })
+        let mut options = Options::default().with_full_speed();
+        if kind == Kind::Redis {
+            options = options.with_setting("auto-aof-rewrite-percentage", "0");
+        }
+        Ok(Server { server: Some(own(kind, options).await?) })
     }
 
     /// Where it listens, and how it lets in.

@@ -83,7 +83,7 @@ impl Plan {
             "redis" => Plan {
                 kind: "REDIS",
                 order: 22,
-                durability: "appendfsync always",
+                durability: "appendfsync always; the log is not rewritten meanwhile",
                 raw: "redis-rs: pipelines of XADD, several under way, on two connections in turn; XREADGROUP and XACK in batches on two others",
                 backlog: Some(1_000_000),
                 small: 200_000,
