@@ -105,7 +105,7 @@ pub enum Durability {
 
 /// Who puts concurrent publishes together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Batching {
     /// The provider or its client: core hands every publish on at once.
     Provider,
@@ -115,7 +115,7 @@ pub enum Batching {
         max_messages: usize,
         /// The most bytes of one call.
         max_bytes: usize,
-        /// How many calls may be under way at once.
+        /// How many calls may be under way at once, beside one that a caller who is alone makes itself.
         in_flight: usize,
     },
 }

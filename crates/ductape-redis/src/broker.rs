@@ -3,12 +3,12 @@
 use crate::consumer::RedisConsumer;
 use crate::link::{Link, Use};
 use crate::message::MAX_MESSAGE_BYTES;
-use crate::publisher::{RedisPublisher, Retention};
+use crate::publisher::{self, RedisPublisher, Retention};
 use crate::{address, admin, pubsub, safety};
 use async_trait::async_trait;
 use ductape_core::broker::Inspection;
 use ductape_core::capability::{
-    Attempts, Batching, Capabilities, Delay, Durability, Groups, HeaderNames, HeaderValues, Ordering, Replay,
+    Attempts, Capabilities, Delay, Durability, Groups, HeaderNames, HeaderValues, Ordering, Replay,
 };
 use ductape_core::config::{RedisConfig, RedisMode};
 use ductape_core::{
@@ -69,7 +69,7 @@ impl Broker for StreamBroker {
             delay: Delay::None,
             attempts: Attempts::Overcounted,
             durability: Durability::Stored,
-            batching: Batching::Provider,
+            batching: publisher::BATCHING,
             header_values: HeaderValues::Bytes,
             header_names: HeaderNames::Repeatable,
             max_headers: None,

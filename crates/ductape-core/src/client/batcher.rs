@@ -1,13 +1,14 @@
 //! Puts concurrent publishes together for providers whose client does not.
 //!
 //! ```text
-//!  publish(k messages) ─▶ queue ─▶ one task: as many calls as fit one batch ─▶ Publisher::publish
-//!        ▲                                                                     │
-//!        └────────────── its own k results ◀───────────────────────────────────┘
+//!                    ┌─ the only one ─▶ by the caller itself ─────────┐
+//!  publish(messages) ┤                                                ├─▶ Publisher::publish
+//!                    └─ else ─▶ queue ─▶ one task: what fits together ┘          │
+//!                                  ◀──────────── to each caller its own results ─┘
 //! ```
 //!
-//! While calls are under way others collect, so that batches grow with load and nothing ever waits for a
-//! batch to fill.
+//! While calls are under way others collect, so that batches grow with load, and nothing ever waits for a batch to fill.
+//! A caller who is alone pays for no task in between. Whoever begins while another waits goes behind it.
 
 use crate::broker::Publisher;
 use crate::delivery::Position;
@@ -18,7 +19,8 @@ use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use std::task::Poll;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 /// Publish calls that may wait in the queue; past them publish waits.
 const QUEUED_CALLS: usize = 1024;
@@ -31,32 +33,43 @@ pub(super) struct Limits {
     pub(super) in_flight: usize,
 }
 
-struct Call {
-    messages: Vec<Message>,
-    done: oneshot::Sender<Vec<Result<Position>>>,
-}
-
 /// A publisher that collects what many tasks publish.
 pub(super) struct Batcher {
-    queue: mpsc::Sender<Call>,
+    calls: Arc<Calls>,
+    queue: mpsc::Sender<Queued>,
+}
+
+/// Calls of the provider.
+struct Calls {
+    publisher: Arc<dyn Publisher>,
     limits: Limits,
+    /// One permit, for a call that its caller makes itself. The task's calls need none: they go on also where that
+    /// caller does not.
+    own: Semaphore,
+    /// One more holds it for each that is not with the provider yet and that others must not overtake.
+    waits: Arc<()>,
+}
+
+/// A call that waits for the collecting task.
+struct Queued {
+    messages: Vec<Message>,
+    done: oneshot::Sender<Vec<Result<Position>>>,
+    waits: Arc<()>,
 }
 
 impl Batcher {
     /// Starts the collecting task. It ends when the batcher is dropped and its queue is empty.
     pub(super) fn start(publisher: Arc<dyn Publisher>, limits: Limits) -> Self {
-        let (queue, calls) = mpsc::channel(QUEUED_CALLS);
-        tokio::spawn(collect(publisher, limits, calls));
-        Batcher { queue, limits }
+        let (queue, queued) = mpsc::channel(QUEUED_CALLS);
+        let calls = Arc::new(Calls { publisher, limits, own: Semaphore::new(1), waits: Arc::default() });
+        tokio::spawn(collect(Arc::clone(&calls), queued));
+        Batcher { calls, queue }
     }
-}
 
-#[async_trait]
-impl Publisher for Batcher {
-    async fn publish(&self, batch: Vec<Message>) -> Vec<Result<Position>> {
-        let mut results = Vec::with_capacity(batch.len());
-        let mut pieces = split(batch, self.limits).into_iter();
+    async fn enqueue(&self, pieces: Vec<Vec<Message>>) -> Vec<Result<Position>> {
         let mut waiting = Vec::with_capacity(pieces.len());
+        let mut pieces = pieces.into_iter();
+        let waits = Arc::clone(&self.calls.waits);
         while pieces.len() > 0 {
             // All places at once, so that no later call gets in between.
             let Ok(places) = self.queue.reserve_many(pieces.len().min(QUEUED_CALLS)).await else {
@@ -66,9 +79,11 @@ impl Publisher for Batcher {
             for (place, messages) in places.zip(pieces.by_ref()) {
                 let (done, answer) = oneshot::channel();
                 waiting.push((messages.len(), Some(answer)));
-                place.send(Call { messages, done });
+                place.send(Queued { messages, done, waits: Arc::clone(&waits) });
             }
         }
+        drop(waits);
+        let mut results = Vec::with_capacity(waiting.iter().map(|(count, _)| count).sum());
         for (count, answer) in waiting {
             match answer {
                 None => results.extend((0..count).map(|_| Err(Error::closed("the publisher")))),
@@ -79,6 +94,53 @@ impl Publisher for Batcher {
             }
         }
         results
+    }
+}
+
+#[async_trait]
+impl Publisher for Batcher {
+    async fn publish(&self, batch: Vec<Message>) -> Vec<Result<Position>> {
+        let mut pieces = split(batch, self.calls.limits);
+        let alone = (pieces.len() == 1).then(|| self.calls.alone()).flatten();
+        match alone {
+            Some(_permit) => self.calls.publisher.publish(pieces.remove(0)).await,
+            None => self.enqueue(pieces).await,
+        }
+    }
+}
+
+impl Calls {
+    /// The permit for a call that its caller makes itself: it overtakes none that waits.
+    fn alone(&self) -> Option<SemaphorePermit<'_>> {
+        // Needs no fence: it is about those that began to wait before this call began, an order that the callers made.
+        let nobody_waits = Arc::strong_count(&self.waits) == 1;
+        nobody_waits.then(|| self.own.try_acquire().ok())?
+    }
+
+    async fn publish(&self, batch: Vec<Queued>) {
+        let mut messages = Vec::with_capacity(batch.iter().map(|call| call.messages.len()).sum());
+        let (mut answers, mut waits) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for call in batch {
+            answers.push((call.messages.len(), call.done));
+            waits.push(call.waits);
+            messages.extend(call.messages);
+        }
+        // A provider that panics must not take the collecting task along. Nothing is then known of the batch, and
+        // the callers, whose answers are dropped, say so.
+        let mut publishing = AssertUnwindSafe(self.publisher.publish(messages)).catch_unwind();
+        // From its first poll on the provider keeps the order.
+        let first = futures_util::poll!(&mut publishing);
+        drop(waits);
+        let published = match first {
+            Poll::Ready(published) => published,
+            Poll::Pending => publishing.await,
+        };
+        let Ok(results) = published else { return };
+        let mut results = results.into_iter();
+        for (count, done) in answers {
+            // A caller that went away does not want its results.
+            let _ = done.send(results.by_ref().take(count).collect());
+        }
     }
 }
 
@@ -106,7 +168,7 @@ fn split(batch: Vec<Message>, limits: Limits) -> Vec<Vec<Message>> {
     pieces
 }
 
-async fn collect(publisher: Arc<dyn Publisher>, limits: Limits, mut calls: mpsc::Receiver<Call>) {
+async fn collect(calls: Arc<Calls>, mut queue: mpsc::Receiver<Queued>) {
     let mut under_way = FuturesUnordered::new();
     let mut left_over = None;
     loop {
@@ -115,29 +177,29 @@ async fn collect(publisher: Arc<dyn Publisher>, limits: Limits, mut calls: mpsc:
             None => tokio::select! {
                 biased;
                 Some(()) = under_way.next() => continue,
-                call = calls.recv() => match call {
+                call = queue.recv() => match call {
                     Some(call) => call,
                     None => break,
                 },
             },
         };
-        while under_way.len() >= limits.in_flight.max(1) {
+        while under_way.len() >= calls.limits.in_flight.max(1) {
             under_way.next().await;
         }
-        let (batch, rest) = fill(first, &mut calls, limits);
+        let (batch, rest) = fill(first, &mut queue, calls.limits);
         left_over = rest;
-        under_way.push(publish(Arc::clone(&publisher), batch));
+        under_way.push(calls.publish(batch));
     }
     while under_way.next().await.is_some() {}
 }
 
 /// Adds queued calls while they fit; the first that does not comes back.
-fn fill(first: Call, calls: &mut mpsc::Receiver<Call>, limits: Limits) -> (Vec<Call>, Option<Call>) {
+fn fill(first: Queued, queue: &mut mpsc::Receiver<Queued>, limits: Limits) -> (Vec<Queued>, Option<Queued>) {
     let mut messages = first.messages.len();
     let mut bytes: usize = first.messages.iter().map(Message::size).sum();
     let mut batch = vec![first];
     while messages < limits.max_messages
-        && let Ok(call) = calls.try_recv()
+        && let Ok(call) = queue.try_recv()
     {
         messages += call.messages.len();
         bytes += call.messages.iter().map(Message::size).sum::<usize>();
@@ -149,20 +211,5 @@ fn fill(first: Call, calls: &mut mpsc::Receiver<Call>, limits: Limits) -> (Vec<C
     (batch, None)
 }
 
-async fn publish(publisher: Arc<dyn Publisher>, batch: Vec<Call>) {
-    let mut messages = Vec::with_capacity(batch.iter().map(|call| call.messages.len()).sum());
-    let mut answers = Vec::with_capacity(batch.len());
-    for call in batch {
-        answers.push((call.messages.len(), call.done));
-        messages.extend(call.messages);
-    }
-    // A provider that panics must not take the collecting task along. Nothing is then known of the batch, and
-    // the callers, whose answers are dropped, say so.
-    let publishing = AssertUnwindSafe(publisher.publish(messages)).catch_unwind();
-    let Ok(results) = publishing.await else { return };
-    let mut results = results.into_iter();
-    for (count, done) in answers {
-        // A caller that went away does not want its results.
-        let _ = done.send(results.by_ref().take(count).collect());
-    }
-}
+#[cfg(test)]
+mod tests;
