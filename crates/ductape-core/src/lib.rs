@@ -22,6 +22,7 @@ pub mod secret;
 pub mod session;
 pub mod tag;
 pub mod time;
+pub mod turns;
 pub mod wire;
 pub mod worker;
 

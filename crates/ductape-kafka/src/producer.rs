@@ -92,17 +92,17 @@ impl Producer {
     /// Hands a record to the client library, which copies it.
     ///
     /// # Errors
-    /// The client's, and the record, so that it can be tried again.
-    pub(crate) fn send<'m>(&self, record: Outgoing<'m>) -> Result<(), (Code, Outgoing<'m>)> {
+    /// The client's; the record is not in its queue then.
+    pub(crate) fn send(&self, record: Outgoing<'_>) -> Result<(), Code> {
         let room = &self.reports().room;
         room.queued.fetch_add(1, Ordering::AcqRel);
-        self.0.send(record).map_err(|(error, record)| {
+        self.0.send(record).map_err(|(error, _)| {
             room.leave();
             let code = crate::error::code(&error).unwrap_or(Code::Fail);
             if code == Code::Fatal {
                 self.reports().broken.store(true, Ordering::Release);
             }
-            (code, record)
+            code
         })
     }
 

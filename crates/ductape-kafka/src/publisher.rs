@@ -1,15 +1,16 @@
 //! Publishing: a batch is handed to the client library at once, and ends with its last delivery report.
 //!
 //! ```text
-//! publish ─▶ [turn] records into the client's queue, waiting where it is full ─▶ [turn over] ─▶ reports ─▶ results
+//! publish ─▶ turn ─▶ records into the client's queue, waiting where it is full ─▶ turn over ─▶ reports ─▶ results
 //! ```
 
-use crate::batch::MAX_BATCH;
+use crate::batch::{MAX_BATCH, Sending};
 use crate::error;
 use crate::link::Link;
 use crate::message;
 use crate::producer::{Producer, record};
 use async_trait::async_trait;
+use ductape_core::turns::{self, Turns};
 use ductape_core::{Destination, Error, ErrorKind, Message, Position, Publisher, Result};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::sync::Arc;
@@ -19,8 +20,17 @@ use tokio::time::Instant;
 pub(crate) struct KafkaPublisher {
     link: Arc<Link>,
     destination: Destination,
-    /// Whose turn it is to fill the client's queue: calls that overlap keep their order, also while it is full.
-    turn: tokio::sync::Mutex<()>,
+    /// Who fills the client's queue: calls that overlap keep their order, also while it is full.
+    turns: Turns,
+}
+
+/// A batch on its way into the client's queue.
+struct Filling<'p> {
+    publisher: &'p KafkaPublisher,
+    producer: &'p Producer,
+    sending: Sending<'p>,
+    /// Messages that are in the queue, or were refused.
+    done: usize,
 }
 
 #[async_trait]
@@ -38,7 +48,7 @@ impl Publisher for KafkaPublisher {
 
 impl KafkaPublisher {
     pub(crate) fn new(link: Arc<Link>, destination: &Destination) -> Self {
-        KafkaPublisher { link, destination: destination.clone(), turn: tokio::sync::Mutex::default() }
+        KafkaPublisher { link, destination: destination.clone(), turns: Turns::default() }
     }
 
     fn producer(&self, count: usize) -> Result<Arc<Producer>> {
@@ -51,23 +61,20 @@ impl KafkaPublisher {
     }
 
     async fn send(&self, producer: &Producer, batch: &[Message]) -> Vec<Result<Position>> {
-        let turn = self.turn.lock().await;
-        let deadline = Instant::now() + self.link.limit;
-        let mut sending = producer.reports().batches.open(batch.len());
-        for (index, message) in batch.iter().enumerate() {
-            let headers = message::headers(message);
-            let mut record = record(&self.destination.name, message, headers, sending.tag(index));
-            loop {
-                match producer.send(record) {
-                    Ok(()) => break sending.sent(),
-                    Err((Code::QueueFull, back)) if producer.room(deadline).await => record = back,
-                    Err((code, _)) => break sending.refused(index, self.not_sent(code)),
+        let sending = producer.reports().batches.open(batch.len());
+        let mut filling = Filling { publisher: self, producer, sending, done: 0 };
+        let at_once = || (turns::is_short(batch) && filling.fill(batch)).then_some(());
+        if let Err(place) = self.turns.at_once(at_once) {
+            let _turn = place.turn().await;
+            let deadline = Instant::now() + self.link.limit;
+            while !filling.fill(batch) {
+                if !producer.room(deadline).await {
+                    filling.refuse(Code::QueueFull);
                 }
             }
         }
-        drop(turn);
         let last = || producer.reports().signals.last().clone();
-        sending.results(|error| self.located(with_reason(error, last))).await
+        filling.sending.results(|error| self.located(with_reason(error, last))).await
     }
 
     /// Nothing of the message has left the client.
@@ -81,6 +88,31 @@ impl KafkaPublisher {
 
     fn located(&self, error: Error) -> Error {
         error.with_context("destination", &self.destination.name)
+    }
+}
+
+impl Filling<'_> {
+    /// Hands on what is left of the batch. False where the queue is full before its end.
+    fn fill(&mut self, batch: &[Message]) -> bool {
+        for message in &batch[self.done..] {
+            let headers = message::headers(message);
+            let tag = self.sending.tag(self.done);
+            match self.producer.send(record(&self.publisher.destination.name, message, headers, tag)) {
+                Ok(()) => {
+                    self.sending.sent();
+                    self.done += 1;
+                }
+                Err(Code::QueueFull) => return false,
+                Err(code) => self.refuse(code),
+            }
+        }
+        true
+    }
+
+    /// The next message stays here.
+    fn refuse(&mut self, code: Code) {
+        self.sending.refused(self.done, self.publisher.not_sent(code));
+        self.done += 1;
     }
 }
 

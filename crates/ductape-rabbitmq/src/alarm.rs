@@ -1,6 +1,6 @@
 //! Whether the server takes publishes: it says so when its memory or disk run short, and again when they do not.
 
-use crate::turns::{Place, Turn};
+use ductape_core::turns::{Place, Turn};
 use futures_util::{Stream, StreamExt};
 use lapin::Event;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
     use super::*;
-    use crate::turns::Turns;
+    use ductape_core::turns::Turns;
     use futures_util::{poll, stream};
 
     const SHORT: Duration = Duration::from_millis(20);

@@ -9,7 +9,7 @@
 //! - A publish is taken when the server has confirmed it: a quorum queue confirms when a majority has it on disk.
 //!   A message that no queue takes is returned and is an error (`publisher`).
 //! - Publishers share one connection, administration has one, and each consumer has its own, so that an alarm of the
-//!   server that stops publishes stops nothing else (`link`, `alarm`). Calls that overlap keep their order (`turns`).
+//!   server that stops publishes stops nothing else (`link`, `alarm`). Calls that overlap keep their order.
 //! - Nothing recovers by magic: who finds its channel gone says `CONNECTION_LOST`, and the next call connects anew, no
 //!   faster than a backoff allows.
 //! - A delivery is unsettled until it is acknowledged; the server takes back what a closed or lost channel had.
@@ -27,7 +27,6 @@ mod link;
 mod message;
 mod outstanding;
 mod publisher;
-mod turns;
 
 pub use broker::RabbitMqProvider;
 pub use message::{MAX_HEADER_BYTES, MAX_MESSAGE_BYTES};

@@ -8,11 +8,12 @@ use crate::admin::{self, routing_key};
 use crate::error;
 use crate::link::Link;
 use crate::message;
-use crate::turns::{self, Place, Turns};
 use async_trait::async_trait;
 use ductape_core::error::Retry;
+use ductape_core::turns::{self, Place, Turns};
 use ductape_core::{Destination, Error, ErrorKind, Message, MessageId, Position, Publisher, Result};
-use futures_util::stream::{FuturesOrdered, StreamExt};
+use futures_util::future::Either;
+use futures_util::stream::{self, FuturesOrdered, Stream, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,9 +30,10 @@ pub(crate) struct RabbitMqPublisher {
 }
 
 /// A batch whose frames are on the channel, and what is known of its messages so far.
-struct Sent<F: Future> {
+struct Sent<S> {
     channel: Arc<Channel>,
-    confirms: FuturesOrdered<F>,
+    /// In the order of the messages.
+    confirms: S,
     results: Vec<Result<Position>>,
 }
 
@@ -79,7 +81,8 @@ impl RabbitMqPublisher {
         };
         let sent = match self.turns.at_once(at_once) {
             Ok(sent) => Ok(sent),
-            Err(place) => self.put_in_turn(place, put).await,
+            // Apart: it is seldom, and what it may have to make anew would make every publish's future a large one.
+            Err(place) => Box::pin(self.put_in_turn(place, put)).await,
         };
         let Sent { channel, mut confirms, mut results } = match sent {
             Ok(sent) => sent,
@@ -131,10 +134,17 @@ impl RabbitMqPublisher {
         channel: &Arc<Channel>,
         batch: Vec<Result<Outgoing>>,
         started: &'a AtomicUsize,
-    ) -> Sent<impl Future<Output = Result<Position>> + use<'a>> {
+    ) -> Sent<impl Stream<Item = Result<Position>> + Unpin + use<'a>> {
         let count = batch.len();
         let each = |outgoing| self.publish_one(Arc::clone(channel), outgoing, started);
-        let mut confirms: FuturesOrdered<_> = batch.into_iter().map(each).collect();
+        let mut batch = batch.into_iter();
+        // What many tasks publish one by one does without the machinery for many.
+        let mut confirms = match (count, batch.next()) {
+            (1, Some(only)) => Either::Left(stream::once(Box::pin(each(only)))),
+            (_, first) => {
+                Either::Right(first.into_iter().chain(batch).map(each).collect::<FuturesOrdered<_>>())
+            }
+        };
         let mut results = Vec::with_capacity(count);
         // Whoever waits for the confirms polls again, and is woken then. Also one that is refused here and now, and is
         // ready before the others are looked at, does not end this.

@@ -107,8 +107,14 @@ impl EventPublisher {
     /// Refused, and nothing happened: `MESSAGE_INVALID`, `MESSAGE_TOO_LARGE`, `SESSION_INVALID`, `DESTINATION_FULL`, `THROTTLED`, ….
     /// Uncertain ([`Error::is_uncertain`]): it was sent and no answer came within the deadline.
     pub async fn publish(&self, message: NewMessage) -> Result<Receipt> {
-        let result = self.publish_batch([message]).await.pop();
-        result.unwrap_or_else(|| Err(Error::new(ErrorKind::ProviderFailed, "the provider gave no result")))
+        let inner = &*self.0;
+        let (mut ids, mut attributes) = (IdSource::new(), BatchAttributes::new(1));
+        let message = inner.message(message, inner.clock.now(), &mut ids, &mut attributes);
+        let message = message.map_err(|error| inner.located(error))?;
+        let id = message.id.clone();
+        let position = inner.hand_on(vec![message]).await.pop();
+        let missing = || Err(Error::new(ErrorKind::ProviderFailed, "the provider gave no result"));
+        inner.receipt(id, position.unwrap_or_else(missing))
     }
 
     /// Publishes many messages as one batch: as many results as messages, in their order. A message that is
@@ -179,12 +185,16 @@ impl Inner {
     }
 
     async fn publish(&self, prepared: Prepared) -> Vec<Result<Receipt>> {
-        let (ids, refused) = (prepared.ids, prepared.refused);
+        let positions = self.hand_on(prepared.messages).await;
+        self.receipts(prepared.ids, prepared.refused, positions)
+    }
+
+    async fn hand_on(&self, messages: Vec<Message>) -> Vec<Result<Position>> {
         // The order of messages is that of first polls. A task whose time is up would stop such a poll before it is in
         // line anywhere, and another's could overtake it: so the yielding is done afterwards.
-        let positions = unconstrained(self.send(prepared.messages)).await;
+        let positions = unconstrained(self.send(messages)).await;
         consume_budget().await;
-        self.receipts(ids, refused, positions)
+        positions
     }
 
     async fn send(&self, messages: Vec<Message>) -> Vec<Result<Position>> {
@@ -236,10 +246,7 @@ impl Inner {
         refused: Vec<(usize, Error)>,
         positions: Vec<Result<Position>>,
     ) -> Vec<Result<Receipt>> {
-        let taken = ids.into_iter().zip(positions).map(|(id, position)| match position {
-            Ok(position) => Ok(Receipt { id, position }),
-            Err(error) => Err(self.located(error)),
-        });
+        let taken = ids.into_iter().zip(positions).map(|(id, position)| self.receipt(id, position));
         if refused.is_empty() {
             return taken.collect();
         }
@@ -248,6 +255,13 @@ impl Inner {
             results.insert(index.min(results.len()), Err(error));
         }
         results
+    }
+
+    fn receipt(&self, id: MessageId, position: Result<Position>) -> Result<Receipt> {
+        match position {
+            Ok(position) => Ok(Receipt { id, position }),
+            Err(error) => Err(self.located(error)),
+        }
     }
 
     fn located(&self, error: Error) -> Error {

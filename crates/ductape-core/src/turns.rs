@@ -1,20 +1,20 @@
-//! The order of calls that use one channel: who comes first goes first.
+//! For providers: the order of calls that publish by one way. Who comes first goes first.
 //!
 //! ```text
-//!  publish ─▶ nobody waits, and the channel is fit ─▶ onto it, at once, under the lock of a thread
-//!        └──▶ otherwise a place in the line ─▶ its turn ─▶ what it waits for ─▶ onto the channel
+//!  publish ─▶ nobody waits, and the way is free ─▶ onto it, at once, under the lock of a thread
+//!        └──▶ otherwise a place in the line ─▶ its turn ─▶ what it waits for ─▶ onto the way
 //! ```
 //!
 //! A line that tasks wait in is slow, since each has to be woken for its turn, and those who come meanwhile make it
 //! longer. So nobody stands in it who need not wait for anything but the others. While anybody does, all who come
 //! stand behind.
 
-use ductape_core::Message;
+use crate::message::Message;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Turns at one channel.
+/// Turns at one way, such as a channel or a client's queue.
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
+pub struct Turns {
     /// How many have a place in the line.
     standing: Mutex<usize>,
     line: tokio::sync::Mutex<()>,
@@ -22,11 +22,11 @@ pub(crate) struct Turns {
 
 /// A place in the line, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place<'t>(&'t Turns);
+pub struct Place<'t>(&'t Turns);
 
 /// The first place in the line, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'t> {
+pub struct Turn<'t> {
     _first: tokio::sync::MutexGuard<'t, ()>,
     _place: Place<'t>,
 }
@@ -36,7 +36,7 @@ const SHORT_MESSAGES: usize = 64;
 const SHORT_BYTES: usize = 256 * 1024;
 
 /// Whether a batch is small enough to be sent by [`Turns::at_once`]: 64 messages and 256 KiB at most.
-pub(crate) fn is_short(batch: &[Message]) -> bool {
+pub fn is_short(batch: &[Message]) -> bool {
     batch.len() <= SHORT_MESSAGES && batch.iter().map(Message::size).sum::<usize>() <= SHORT_BYTES
 }
 
@@ -47,7 +47,7 @@ impl Turns {
     ///
     /// # Errors
     /// A place in the line, where somebody stands there or `work` says by `None` that it has to wait.
-    pub(crate) fn at_once<R>(&self, work: impl FnOnce() -> Option<R>) -> Result<R, Place<'_>> {
+    pub fn at_once<R>(&self, work: impl FnOnce() -> Option<R>) -> Result<R, Place<'_>> {
         let mut standing = self.standing();
         if *standing == 0
             && let Some(done) = work()
@@ -65,7 +65,7 @@ impl Turns {
 
 impl<'t> Place<'t> {
     /// Waits until all before have had their turns. The order is that of the first polls.
-    pub(crate) async fn turn(self) -> Turn<'t> {
+    pub async fn turn(self) -> Turn<'t> {
         Turn { _first: self.0.line.lock().await, _place: self }
     }
 }
@@ -78,8 +78,6 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
     use super::*;
     use futures_util::poll;
 
