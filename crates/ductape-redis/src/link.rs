@@ -138,6 +138,11 @@ impl Link {
         if let Some(lent) = self.current(what) {
             return Ok(lent);
         }
+        // Apart: it is seldom, and what connecting needs would make the future of every call a large one.
+        Box::pin(self.lend_anew(what)).await
+    }
+
+    async fn lend_anew(&self, what: Use) -> Result<Lent> {
         let shared = self.shared(what);
         let mut attempts = shared.attempts.lock().await;
         if let Some(lent) = self.current(what) {
