@@ -8,7 +8,7 @@ const CORE: &str = "crates/ductape-core/src/";
 
 /// The modules of the core, from what everything stands on to what stands on everything.
 const RANKS: [&[&str]; 6] = [
-    &["tag", "secret", "time", "duration", "message", "error", "wire", "rewrite", "destination"],
+    &["tag", "secret", "time", "duration", "message", "error", "wire", "turns", "rewrite", "destination"],
     &["config", "catalogue", "capability", "delivery", "session", "sample"],
     &["broker"],
     &["guard", "retry", "dead_letter"],
@@ -17,8 +17,19 @@ const RANKS: [&[&str]; 6] = [
 ];
 
 /// What a provider may use of the core: the contract and what it is made of.
-pub(super) const CONTRACT: [&str; 10] =
-    ["tag", "secret", "time", "duration", "message", "error", "wire", "config", "capability", "delivery"];
+pub(super) const CONTRACT: [&str; 11] = [
+    "tag",
+    "secret",
+    "time",
+    "duration",
+    "message",
+    "error",
+    "wire",
+    "turns",
+    "config",
+    "capability",
+    "delivery",
+];
 
 pub(super) fn check(sources: &[&Source]) -> Vec<Finding> {
     let Some(lib) = sources.iter().find(|source| source.path == format!("{CORE}lib.rs")) else {
