@@ -27,7 +27,8 @@ use std::time::Duration;
 /// What errors call a publish.
 const WHAT: &str = "the publish";
 
-/// What core puts together into one call. One message in a pipeline of many costs a third of one that goes alone.
+/// What core puts together into one call: a message in a pipeline of many costs less than one that goes alone
+/// (`cargo xtask bench scaling --servers`).
 pub(crate) const BATCHING: Batching =
     Batching::Core { max_messages: 256, max_bytes: MAX_MESSAGE_BYTES, in_flight: 8 };
 
