@@ -95,6 +95,25 @@ async fn no_more_handlers_run_than_the_concurrency_and_no_more_is_in_hand_than_t
     subscription.stop().await.unwrap();
 }
 
+/// A turn of a shard starts a few handlers only. The rest must not wait until one that is pending ends.
+#[tokio::test]
+async fn all_that_may_run_at_once_starts_though_no_handler_ends() {
+    let mut bench = Bench::new().await;
+    let entered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&entered);
+    let subscription = bench
+        .subscribe(move |_: Delivery| {
+            count.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<()>()
+        })
+        .await;
+    for (batch, in_all) in [(1, 1), (8, 9), (3, 12)] {
+        bench.publish_unkeyed(batch).await;
+        until("all entered", || entered.load(Ordering::Relaxed) == in_all).await;
+    }
+    drop(subscription);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_panics_or_is_rejected_becomes_a_dead_letter_with_its_bytes_and_reason() {
     let mut bench = Bench::new().await;

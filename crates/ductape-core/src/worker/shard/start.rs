@@ -17,7 +17,7 @@ impl<H: Handler> Shard<H> {
         !self.ready.is_empty() || !self.fresh.is_empty()
     }
 
-    /// Starts what may start. Whether there is more that could start at once.
+    /// Starts what may start, as much as a turn may. Whether there is more that could start in the next.
     pub(super) fn start_ready(&mut self, cx: &mut Context<'_>) -> bool {
         let mut budget = self.shared.pace.starts();
         while budget > 0 && self.has_startable() && self.take_slot(cx) {
@@ -33,7 +33,8 @@ impl<H: Handler> Shard<H> {
             self.slot = None;
             self.slot_wanted = None;
         }
-        self.slot.is_some()
+        // With budget left, what has not started waits for a slot, which wakes this shard.
+        budget == 0 && self.has_startable()
     }
 
     /// Handles a run from its front. What goes as most do (ready at its first poll, and handled) never leaves its
