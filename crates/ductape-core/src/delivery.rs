@@ -17,7 +17,14 @@ pub enum Position {
         /// The offset in it.
         offset: u64,
     },
-    /// What the provider calls it: a stream id.
+    /// An entry of a Redis stream, by its id: the server's clock, and a number within the millisecond.
+    Stream {
+        /// Milliseconds since 1970.
+        millis: u64,
+        /// The number.
+        number: u64,
+    },
+    /// What the provider calls it.
     Text(Arc<str>),
     /// The provider has no positions: the message's own id.
     Id(MessageId),
@@ -28,6 +35,7 @@ impl fmt::Display for Position {
         match self {
             Position::Sequence(n) => write!(f, "{n}"),
             Position::Partition { partition, offset } => write!(f, "{partition}/{offset}"),
+            Position::Stream { millis, number } => write!(f, "{millis}-{number}"),
             Position::Text(text) => f.write_str(text),
             Position::Id(id) => fmt::Display::fmt(id, f),
         }

@@ -35,7 +35,7 @@ impl StreamId {
     }
 
     pub(crate) fn position(self) -> Position {
-        self.with_text(|text| Position::Text(text.into()))
+        Position::Stream { millis: self.millis, number: self.number }
     }
 
     /// Hands its text to `then`. Each message needs it twice, so it is written without the formatter's detours.

@@ -1,6 +1,7 @@
 //! What a consumer has in hand: fetched, handed out and not settled, to be handed out again.
 
 use crate::entry::StreamId;
+use crate::open::Open;
 use ductape_core::{Delivery, Verdict};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ pub(crate) struct Hand {
     /// Fetched, in the stream's order.
     ready: VecDeque<Held>,
     /// Handed out and not settled.
-    open: BTreeMap<StreamId, Held>,
+    open: Open,
     /// Settled as to be handed out again, which comes before all that is fetched.
     again: BTreeMap<StreamId, Held>,
     /// Acknowledged, and the server did not answer: how often each was handed out.
@@ -44,7 +45,7 @@ impl Hand {
         Hand {
             most: most.max(1),
             ready: VecDeque::new(),
-            open: BTreeMap::new(),
+            open: Open::default(),
             again: BTreeMap::new(),
             unanswered: Vec::new(),
             is_asked: false,
@@ -94,7 +95,8 @@ impl Hand {
     ) -> (Orders, Vec<bool>) {
         let mut orders = Orders::default();
         let mut settle_one = |(id, verdict): &(Option<StreamId>, Verdict)| {
-            let Some((id, mut held)) = id.and_then(|id| self.open.remove_entry(&id)) else { return false };
+            let Some(id) = *id else { return false };
+            let Some(mut held) = self.open.remove(id) else { return false };
             orders.is_doubtful |= held.until <= now;
             match verdict {
                 Verdict::Ack => orders.acks.push((id, held.delivery.attempt)),
@@ -121,7 +123,7 @@ impl Hand {
     /// Lets go of what is another's.
     pub(crate) fn lose(&mut self, ids: impl IntoIterator<Item = StreamId>) {
         for id in ids {
-            self.open.remove(&id);
+            self.open.remove(id);
             self.again.remove(&id);
         }
     }
@@ -137,7 +139,7 @@ impl Hand {
             is_owned || held.until > until
         };
         self.ready.retain_mut(&mut keep);
-        self.open.retain(|_, held| keep(held));
+        self.open.retain(&mut keep);
         self.again.retain(|_, held| keep(held));
     }
 
@@ -153,17 +155,17 @@ impl Hand {
 
     /// Whether a handed-out delivery's lease has run out.
     pub(crate) fn has_expired(&self, now: Instant) -> bool {
-        self.open.values().any(|held| held.until <= now)
+        self.open.iter().any(|(_, held)| held.until <= now)
     }
 
     pub(crate) fn holds(&self, id: StreamId) -> bool {
-        self.open.contains_key(&id)
+        self.open.contains(id)
             || self.again.contains_key(&id)
             || self.ready.iter().any(|held| StreamId::of_token(&held.delivery.token) == Some(id))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.again.is_empty() && self.ready.is_empty()
+        self.open.len() == 0 && self.again.is_empty() && self.ready.is_empty()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -176,7 +178,7 @@ impl Hand {
     /// Of everything in hand, how often it has been handed out: what the server's count must be, so that the next
     /// member's attempt is the right one.
     pub(crate) fn counts(&self) -> Vec<(StreamId, u32)> {
-        let open = self.open.iter().map(|(id, held)| (*id, held.delivery.attempt));
+        let open = self.open.iter().map(|(id, held)| (id, held.delivery.attempt));
         let waiting = self.again.values().chain(&self.ready).filter_map(|held| {
             let id = StreamId::of_token(&held.delivery.token)?;
             Some((id, held.delivery.attempt.saturating_sub(1)))
@@ -191,7 +193,7 @@ pub(crate) fn until(from: Instant, lease: Duration) -> Instant {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use ductape_core::message::Attributes;
     use ductape_core::{Message, MessageId, Timestamp};
@@ -199,11 +201,11 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(30);
 
-    fn id(number: u64) -> StreamId {
+    pub(crate) fn id(number: u64) -> StreamId {
         StreamId { millis: number, number: 0 }
     }
 
-    fn delivery(number: u64) -> Delivery {
+    pub(crate) fn delivery(number: u64) -> Delivery {
         let attributes = Attributes { source: "s".into(), event: "e".into(), content_type: "t".into() };
         let id = id(number);
         Delivery {

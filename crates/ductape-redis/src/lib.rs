@@ -31,6 +31,7 @@ mod hand;
 mod leader;
 mod link;
 mod message;
+mod open;
 mod publisher;
 mod pubsub;
 mod reader;

@@ -9,9 +9,10 @@
 //! A key has its line, so that its messages keep their order. What has no key goes by one line after the other, a batch at
 //! a time.
 
+use crate::entry::StreamId;
+use crate::error;
 use crate::link::{LINES, Link, Use, checked};
 use crate::message::{self, MAX_MESSAGE_BYTES};
-use crate::{entry, error};
 use async_trait::async_trait;
 use ductape_core::capability::Batching;
 use ductape_core::{Destination, Error, Message, Position, Publisher, Result, Timestamp};
@@ -153,9 +154,7 @@ impl Line {
 }
 
 fn position(answer: Value) -> Result<Position> {
-    let id = entry::bytes(&answer).ok_or_else(|| error::unforeseen("XADD"))?;
-    let id = std::str::from_utf8(id).map_err(|_| error::unforeseen("XADD"))?;
-    Ok(Position::Text(id.into()))
+    Ok(StreamId::of(&answer).ok_or_else(|| error::unforeseen("XADD"))?.position())
 }
 
 fn trim(command: &mut Cmd, retention: Retention, now: Timestamp) {

@@ -12,7 +12,7 @@ const LIGHT: Duration = Duration::from_micros(250);
 /// How long a shard may go on before other tasks get their turn.
 const TURN: Duration = Duration::from_millis(2);
 /// The most handlers that are started in one turn, however light they are.
-const MOST_STARTS: u64 = 256;
+const MOST_STARTS: u64 = 1024;
 /// What a delivery is taken to cost before any was handled: work, so that every shard gets some.
 const UNKNOWN: Duration = Duration::from_millis(1);
 
@@ -77,7 +77,7 @@ mod tests {
             pace.note(Duration::from_micros(10), 100);
         }
         pace.note(Duration::from_millis(10), 100);
-        assert_eq!((pace.shards(256, 4), pace.starts() == 256), (1, true));
+        assert_eq!((pace.shards(256, 4), pace.starts() as u64), (1, MOST_STARTS));
         pace.note(Duration::ZERO, 0);
         pace.note(Duration::MAX, 1);
         assert!(pace.starts() >= 1);
