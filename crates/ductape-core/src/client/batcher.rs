@@ -14,13 +14,16 @@ use crate::broker::Publisher;
 use crate::delivery::Position;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::message::Message;
+use crate::turns::Turns;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
+use tokio::sync::mpsc::PermitIterator;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::task::unconstrained;
 
 /// Publish calls that may wait in the queue; past them publish waits.
 const QUEUED_CALLS: usize = 1024;
@@ -37,6 +40,8 @@ pub(super) struct Limits {
 pub(super) struct Batcher {
     calls: Arc<Calls>,
     queue: mpsc::Sender<Queued>,
+    /// The order of those who wait for room in the queue.
+    turns: Turns,
 }
 
 /// Calls of the provider.
@@ -63,26 +68,29 @@ impl Batcher {
         let (queue, queued) = mpsc::channel(QUEUED_CALLS);
         let calls = Arc::new(Calls { publisher, limits, own: Semaphore::new(1), waits: Arc::default() });
         tokio::spawn(collect(Arc::clone(&calls), queued));
-        Batcher { calls, queue }
+        Batcher { calls, queue, turns: Turns::default() }
     }
 
     async fn enqueue(&self, pieces: Vec<Vec<Message>>) -> Vec<Result<Position>> {
         let mut waiting = Vec::with_capacity(pieces.len());
         let mut pieces = pieces.into_iter();
         let waits = Arc::clone(&self.calls.waits);
+        let turn = match self.turns.at_once(|| self.queue.try_reserve_many(pieces.len()).ok()) {
+            Ok(places) => {
+                queue(places, &mut pieces, &waits, &mut waiting);
+                None
+            }
+            Err(place) => Some(place.turn().await),
+        };
+        // No later call gets in between: it is in its turn, or has had all its places at once.
         while pieces.len() > 0 {
-            // All places at once, so that no later call gets in between.
             let Ok(places) = self.queue.reserve_many(pieces.len().min(QUEUED_CALLS)).await else {
                 waiting.extend(pieces.by_ref().map(|messages| (messages.len(), None)));
                 break;
             };
-            for (place, messages) in places.zip(pieces.by_ref()) {
-                let (done, answer) = oneshot::channel();
-                waiting.push((messages.len(), Some(answer)));
-                place.send(Queued { messages, done, waits: Arc::clone(&waits) });
-            }
+            queue(places, &mut pieces, &waits, &mut waiting);
         }
-        drop(waits);
+        drop((turn, waits));
         let mut results = Vec::with_capacity(waiting.iter().map(|(count, _)| count).sum());
         for (count, answer) in waiting {
             match answer {
@@ -94,6 +102,23 @@ impl Batcher {
             }
         }
         results
+    }
+}
+
+/// What comes of a piece: how many messages it holds, and its answer where it could be queued.
+type Waiting = (usize, Option<oneshot::Receiver<Vec<Result<Position>>>>);
+
+/// Puts pieces into places of the queue, while there are both.
+fn queue(
+    places: PermitIterator<'_, Queued>,
+    pieces: &mut std::vec::IntoIter<Vec<Message>>,
+    waits: &Arc<()>,
+    waiting: &mut Vec<Waiting>,
+) {
+    for (place, messages) in places.zip(pieces) {
+        let (done, answer) = oneshot::channel();
+        waiting.push((messages.len(), Some(answer)));
+        place.send(Queued { messages, done, waits: Arc::clone(waits) });
     }
 }
 
@@ -128,8 +153,8 @@ impl Calls {
         // A provider that panics must not take the collecting task along. Nothing is then known of the batch, and
         // the callers, whose answers are dropped, say so.
         let mut publishing = AssertUnwindSafe(self.publisher.publish(messages)).catch_unwind();
-        // From its first poll on the provider keeps the order.
-        let first = futures_util::poll!(&mut publishing);
+        // From its first poll on the provider keeps the order, if that is not stopped because the task had its share.
+        let first = futures_util::poll!(unconstrained(&mut publishing));
         drop(waits);
         let published = match first {
             Poll::Ready(published) => published,

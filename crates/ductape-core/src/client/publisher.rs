@@ -13,8 +13,11 @@ use crate::message::{Attributes, BatchAttributes, IdSource, JSON, Message, Messa
 use crate::sample::PayloadRule;
 use crate::tag::{Event, Tag};
 use crate::time::{Clock, Timestamp};
+use crate::turns::Turns;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{consume_budget, unconstrained};
@@ -46,6 +49,8 @@ pub(super) struct Inner {
     /// One permit a message under way; past them publish waits.
     pub(super) pending: Semaphore,
     pub(super) max_pending: usize,
+    /// The order of those who wait for permits.
+    pub(super) turns: Turns,
     pub(super) deadline: Duration,
 }
 
@@ -92,6 +97,7 @@ impl EventPublisher {
             clock: target.clock,
             pending: Semaphore::new(max_pending),
             max_pending,
+            turns: Turns::default(),
             deadline: target.deadline,
         }))
     }
@@ -199,12 +205,27 @@ impl Inner {
 
     async fn send(&self, messages: Vec<Message>) -> Vec<Result<Position>> {
         let count = messages.len();
-        // Held until the results are here. The semaphore is never closed.
-        let _pending = self.pending.acquire_many(count.min(self.max_pending) as u32).await;
-        match tokio::time::timeout(self.deadline, self.publisher.publish(messages)).await {
-            Ok(positions) => positions,
-            Err(_) => (0..count).map(|_| Err(self.unanswered())).collect(),
-        }
+        let permits = count.min(self.max_pending) as u32;
+        let publishing = || tokio::time::timeout(self.deadline, self.publisher.publish(messages));
+        // The permits are held until the results are here.
+        let answered = match self.turns.at_once(|| self.pending.try_acquire_many(permits).ok()) {
+            Ok(_pending) => publishing().await,
+            Err(place) => {
+                // A permit alone would not keep the order: who has been given one may be polled after who comes next.
+                let turn = place.turn().await;
+                // The semaphore is never closed.
+                let _pending = self.pending.acquire_many(permits).await;
+                let mut publishing = pin!(publishing());
+                match futures_util::poll!(&mut publishing) {
+                    Poll::Ready(answered) => answered,
+                    Poll::Pending => {
+                        drop(turn);
+                        publishing.await
+                    }
+                }
+            }
+        };
+        answered.unwrap_or_else(|_| (0..count).map(|_| Err(self.unanswered())).collect())
     }
 
     fn message(

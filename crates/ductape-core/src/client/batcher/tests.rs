@@ -3,6 +3,7 @@
 use super::*;
 use crate::message::{Attributes, IdSource, OCTET_STREAM};
 use crate::time::Timestamp;
+use futures_util::future::join;
 use futures_util::poll;
 use std::pin::pin;
 use std::sync::Mutex;
@@ -161,4 +162,25 @@ async fn a_provider_that_panics_leaves_its_batch_uncertain_and_serves_the_next()
     assert!(results.iter().all(|result| result.as_ref().is_err_and(Error::is_uncertain)));
     assert_eq!(texts(first.await), ["a"]);
     assert_eq!(texts(batcher.publish(messages(&["c"])).await), ["c"]);
+}
+
+#[tokio::test]
+async fn nobody_overtakes_who_waited_for_room_in_the_queue() {
+    let limits = Limits { max_messages: QUEUED_CALLS, max_bytes: usize::MAX, in_flight: 1 };
+    let (recorder, batcher) = Recorder::start(limits);
+    // The first is with the provider, and all others are in the queue.
+    let mut full: Vec<_> = (0..=QUEUED_CALLS).map(|_| Box::pin(batcher.publish(messages(&["x"])))).collect();
+    for call in &mut full {
+        assert!(poll!(call).is_pending());
+    }
+    let mut waits = pin!(batcher.publish(messages(&["first"])));
+    assert!(poll!(&mut waits).is_pending());
+    // The collecting task takes the queue, and there is room for many.
+    recorder.has(2).await;
+    let mut late = pin!(batcher.publish(messages(&["second"])));
+    assert!(poll!(&mut late).is_pending());
+    recorder.let_answer(QUEUED_CALLS);
+    assert_eq!(texts(join(waits, late).await.0), ["first"]);
+    let after: Vec<_> = recorder.batches()[2..].concat();
+    assert_eq!(after, ["first", "second"]);
 }
