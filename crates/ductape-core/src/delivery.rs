@@ -2,6 +2,7 @@
 
 use crate::message::{Message, MessageId};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,10 +86,11 @@ impl OnRetry {
         OnRetry(Some(Arc::new(hook)))
     }
 
-    /// Tells of one.
+    /// Tells of one. A hook that panics must not take the worker along.
     pub(crate) fn tell(&self, delivery: &Delivery, reason: &str, delay: Duration) {
-        if let Some(hook) = &self.0 {
-            hook(delivery, reason, delay);
+        let Some(hook) = &self.0 else { return };
+        if catch_unwind(AssertUnwindSafe(|| hook(delivery, reason, delay))).is_err() {
+            tracing::warn!(id = %delivery.message.id, "what is told of retries panicked");
         }
     }
 

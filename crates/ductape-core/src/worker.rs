@@ -40,11 +40,13 @@ use crate::delivery::{Delivery, OnRetry};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::retry::RetryPolicy;
 use crate::time::Clock;
+use futures_util::FutureExt;
 use pace::Pace;
 use receiver::Receiver;
 use shared::{InFlight, Shared};
 use stats::Stats;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -117,12 +119,14 @@ impl WorkerSource {
         source
     }
 
-    /// Receives. A broker that hangs is like one that is gone.
+    /// Receives. A broker that hangs or panics is like one that is gone.
     pub(crate) async fn receive(&self, consumer: &dyn Consumer, max: usize) -> Result<Vec<Delivery>> {
-        let received = consumer.receive(max, RECEIVE_WAIT);
+        let received = AssertUnwindSafe(consumer.receive(max, RECEIVE_WAIT)).catch_unwind();
+        let lost = |what| Err(Error::new(ErrorKind::ConnectionLost, what));
         match tokio::time::timeout(RECEIVE_WAIT + self.deadline, received).await {
-            Ok(received) => received,
-            Err(_) => Err(Error::new(ErrorKind::ConnectionLost, "no answer to a receive")),
+            Ok(Ok(received)) => received,
+            Ok(Err(_)) => lost("the provider panicked in a receive"),
+            Err(_) => lost("no answer to a receive"),
         }
     }
 }
@@ -204,6 +208,7 @@ impl Subscription {
             concurrency,
             suspect: watch::Sender::new(false),
             given_up: watch::Sender::new(None),
+            broken: watch::Sender::new(false),
             generation: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             in_flight: InFlight::new(source.consumer.max_in_flight.max(1)),

@@ -5,14 +5,17 @@
 use async_trait::async_trait;
 use ductape_core::broker::{Broker, ConnectOptions, Consumer, ConsumerOptions, Inspection, Publisher};
 use ductape_core::catalogue::Catalogue;
-use ductape_core::client::{Client, Publish, Subscribe};
+use ductape_core::client::{Client, NewMessage, Publish, Receipt, Subscribe};
 use ductape_core::error::Retry;
 use ductape_core::worker::SubscriptionStats;
 use ductape_core::{
-    Capabilities, Delivery, Destination, Error, ErrorKind, Provider, ProviderConfig, ProviderKind, Result,
-    Settlement,
+    Capabilities, Delivery, Destination, Error, ErrorKind, Message, Position, Provider, ProviderConfig,
+    ProviderKind, Result, Settlement,
 };
 use ductape_memory::MemoryProvider;
+use futures_util::future::join;
+use futures_util::poll;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,7 +32,11 @@ enum Quirk {
     /// For its first [`REFUSALS`] calls.
     RefusesSettle,
     HangsInReceive,
+    PanicsInReceive,
+    /// Loses its connection with the first deliveries that it is sent.
+    LosesReceived,
     HangsInPing,
+    HangsInPublish,
 }
 
 /// More than anybody would think of as a hiccup.
@@ -39,6 +46,8 @@ const REFUSALS: usize = 8;
 struct Odd(MemoryProvider, Quirk);
 
 struct OddBroker(Arc<dyn Broker>, Quirk, Arc<AtomicUsize>);
+
+struct OddPublisher(Arc<dyn Publisher>, Quirk, Arc<AtomicUsize>);
 
 struct OddConsumer(Arc<dyn Consumer>, Quirk, Arc<AtomicUsize>);
 
@@ -69,7 +78,8 @@ impl Broker for OddBroker {
     }
 
     async fn publisher(&self, destination: &Destination) -> Result<Arc<dyn Publisher>> {
-        self.0.publisher(destination).await
+        let inner = self.0.publisher(destination).await?;
+        Ok(Arc::new(OddPublisher(inner, self.1, Arc::clone(&self.2))))
     }
 
     async fn consumer(
@@ -97,6 +107,16 @@ impl Broker for OddBroker {
     }
 }
 
+#[async_trait]
+impl Publisher for OddPublisher {
+    async fn publish(&self, batch: Vec<Message>) -> Vec<Result<Position>> {
+        if matches!(self.1, Quirk::HangsInPublish) && self.2.fetch_add(1, Ordering::AcqRel) == 0 {
+            std::future::pending::<()>().await;
+        }
+        self.0.publish(batch).await
+    }
+}
+
 impl OddConsumer {
     fn is_first(&self) -> bool {
         self.2.fetch_add(1, Ordering::AcqRel) == 0
@@ -109,7 +129,16 @@ impl Consumer for OddConsumer {
         if matches!(self.1, Quirk::HangsInReceive) && self.is_first() {
             std::future::pending::<()>().await;
         }
-        self.0.receive(max, wait).await
+        if matches!(self.1, Quirk::PanicsInReceive) && self.is_first() {
+            panic!("a fault of the provider");
+        }
+        let received = self.0.receive(max, wait).await?;
+        let is_quirk = matches!(self.1, Quirk::LosesReceived) && !received.is_empty();
+        // The second, so that the worker has had some of this consumer before.
+        if is_quirk && self.2.fetch_add(1, Ordering::AcqRel) == 1 {
+            return Err(Error::new(ErrorKind::ConnectionLost, "the line went dead"));
+        }
+        Ok(received)
     }
 
     async fn settle(&self, batch: Vec<Settlement>) -> Vec<Result<()>> {
@@ -172,7 +201,8 @@ async fn handles(quirk: Quirk, expected: &[&str]) -> SubscriptionStats {
         assert_eq!(handled.as_deref(), Some(*text));
     }
     publish(&client, "second").await.unwrap();
-    assert_eq!(handled.recv().await.as_deref(), Some("second"));
+    let second = tokio::time::timeout(DEADLINE, handled.recv()).await.expect("in time");
+    assert_eq!(second.as_deref(), Some("second"));
     let settled = async {
         while subscription.stats().in_flight > 0 {
             // tidy: sleeps because nothing tells of a verdict that was taken; the whole has a deadline.
@@ -220,12 +250,47 @@ async fn a_consumer_that_hangs_in_receive_is_replaced() {
     assert_eq!(subscription.stats().reconnects, 1);
 }
 
+#[tokio::test]
+async fn a_consumer_that_panics_in_receive_is_replaced() {
+    let stats = handles(Quirk::PanicsInReceive, &["first"]).await;
+    assert_eq!((stats.acked, stats.reconnects), (2, 1), "{stats:?}");
+}
+
+/// Its provider gives that back when nobody holds the consumer, and no shard may do so that has nothing more of it.
+#[tokio::test]
+async fn what_was_lost_with_its_consumer_comes_again_without_waiting_for_its_lease() {
+    let stats = handles(Quirk::LosesReceived, &["first"]).await;
+    assert_eq!((stats.acked, stats.reconnects), (2, 1), "{stats:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_hangs_ends_with_timeout() {
     let client = client(Quirk::HangsInPing, Duration::from_secs(1)).await;
     let error = client.ping(EVENT, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.to_string().contains("no answer within 1s"), "{error}");
+}
+
+/// More than a publisher has under way.
+const MANY: usize = 20_000;
+
+#[tokio::test]
+async fn who_comes_later_does_not_overtake_who_waited_for_room() {
+    let client = client(Quirk::HangsInPublish, DEADLINE).await;
+    let publisher = client.broker().publisher(EVENT, None).await.unwrap();
+    let mut all_room = Box::pin(publisher.publish_batch((0..MANY).map(|_| NewMessage::raw("x"))));
+    assert!(poll!(&mut all_room).is_pending());
+    let mut waits = pin!(publisher.publish(NewMessage::raw("first")));
+    assert!(poll!(&mut waits).is_pending());
+    drop(all_room);
+    let mut late = pin!(publisher.publish(NewMessage::raw("second")));
+    assert!(poll!(&mut late).is_pending(), "there is room for both, and it is not its turn");
+    let (first, second) = join(waits, late).await;
+    let place = |receipt: Result<Receipt>| match receipt.unwrap().position {
+        Position::Sequence(n) => n,
+        other => panic!("MEMORY numbers its messages: {other}"),
+    };
+    assert!(place(first) < place(second));
 }
 
 #[tokio::test]
@@ -237,7 +302,7 @@ async fn a_closed_client_refuses_everything_but_another_close() {
     client.close().await.unwrap();
     let closed = |error: Error| assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     closed(publish(&client, "after").await.unwrap_err());
-    closed(publisher.publish(ductape_core::client::NewMessage::raw("after")).await.unwrap_err());
+    closed(publisher.publish(NewMessage::raw("after")).await.unwrap_err());
     closed(client.inspect(EVENT, None).await.unwrap_err());
     let subscribed = client.broker().subscribe(Subscribe::new(EVENT), |_: String| async {}).await;
     closed(subscribed.unwrap_err());

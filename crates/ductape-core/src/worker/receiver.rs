@@ -14,13 +14,15 @@ use crate::broker::Consumer;
 use crate::delivery::{Delivery, Settlement, Verdict};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::retry::RetryPolicy;
+use futures_util::FutureExt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 /// What is added to the drain timeout for settling, and again for closing.
 const GRACE: Duration = Duration::from_secs(5);
@@ -51,6 +53,8 @@ enum End {
     Lost(Error),
     /// One with another bound is due.
     Bound,
+    /// A shard is gone, with what it had.
+    Broken,
 }
 
 impl<H: Handler> Receiver<H> {
@@ -64,7 +68,7 @@ impl<H: Handler> Receiver<H> {
         for _ in 0..shard_count(options.concurrency) {
             // Bounded by `max_in_flight`: nothing is sent that is not counted there.
             let (sender, inbox) = mpsc::unbounded_channel();
-            tasks.spawn(Shard::new(Arc::clone(&shared), inbox).run());
+            tasks.spawn(watched(Shard::new(Arc::clone(&shared), inbox), Arc::clone(&shared)));
             shards.push(sender);
         }
         let drain_timeout = options.drain_timeout;
@@ -92,19 +96,20 @@ impl<H: Handler> Receiver<H> {
             let end = self.receive(&consumer, &mut stopping).await;
             match &end {
                 Some(End::Lost(_)) => {}
-                Some(End::Bound) => {
-                    drop(tokio::time::timeout(CROWDED, self.shared.in_flight.none()).await);
-                    close(&*consumer).await;
-                }
-                None => {
+                Some(End::Bound) => close(&*consumer).await,
+                Some(End::Broken) | None => {
                     self.finish_shards().await;
                     close(&*consumer).await;
                 }
             }
-            keeper.abort();
+            drop(keeper);
+            // A lost one gives back what it had, at the latest, when nobody holds it.
+            drop(consumer);
             current = match end {
                 Some(End::Lost(error)) => self.reopen(Some(error), &mut stopping).await,
                 Some(End::Bound) => self.reopen(None, &mut stopping).await,
+                // Without a word of having stopped, which tells that it ended badly.
+                Some(End::Broken) => return,
                 None => None,
             };
         }
@@ -123,6 +128,7 @@ impl<H: Handler> Receiver<H> {
             unless_stopped(stopping, self.uncrowded()).await?;
             let received = tokio::select! {
                 biased;
+                () = self.broken() => return Some(End::Broken),
                 error = self.given_up() => {
                     // What it has in hand is to be another's.
                     close(&**consumer).await;
@@ -135,7 +141,7 @@ impl<H: Handler> Receiver<H> {
                     self.recovered();
                     if self.becomes_careful(&deliveries) {
                         unless_stopped(stopping, self.give_back(consumer, deliveries)).await?;
-                        return Some(End::Bound);
+                        return self.emptied(stopping).await;
                     }
                     let is_over = self.has_been_careful(&deliveries);
                     let later = self.cut_suspects(&mut deliveries);
@@ -144,13 +150,34 @@ impl<H: Handler> Receiver<H> {
                     unless_stopped(stopping, self.give_back(consumer, later)).await?;
                     self.dispatch(consumer, deliveries);
                     if is_over {
-                        return Some(End::Bound);
+                        return self.emptied(stopping).await;
                     }
                 }
                 Err(error) if is_lost(&error) => return Some(End::Lost(error)),
                 Err(error) => unless_stopped(stopping, self.back_off(&error)).await?,
             }
         }
+    }
+
+    /// Waits for what is in hand before a consumer with another bound: it would come again while it is handled. Where one
+    /// at a time is to come from now on, not for long, since what waits for its next attempt is in hand too; where there
+    /// is but one, nothing else could come meanwhile.
+    async fn emptied(&self, stopping: &mut watch::Receiver<bool>) -> Option<End> {
+        let limit = if self.careful.is_some() { CROWDED } else { Duration::MAX };
+        let emptied = tokio::time::timeout(limit, self.shared.in_flight.none());
+        tokio::select! {
+            biased;
+            () = self.broken() => return Some(End::Broken),
+            ended = unless_stopped(stopping, emptied) => drop(ended?),
+        }
+        Some(End::Bound)
+    }
+
+    /// Waits until a shard is gone.
+    async fn broken(&self) {
+        let mut broken = self.shared.broken.subscribe();
+        // The sender lives as long as `shared`.
+        let _ = broken.wait_for(|broken| *broken).await;
     }
 
     /// What comes next, once there is room for it.
@@ -257,22 +284,26 @@ impl<H: Handler> Receiver<H> {
         }
     }
 
-    /// Renews the consumer's leases every third of their time, apart from everything that might be slow.
-    fn keep_leases(&self, consumer: &Arc<dyn Consumer>) -> AbortHandle {
+    /// Renews the consumer's leases every third of their time, apart from everything that might be slow; sooner again
+    /// where that failed. It ends with what is returned, however the receiver ends.
+    fn keep_leases(&self, consumer: &Arc<dyn Consumer>) -> JoinSet<()> {
         let (consumer, clock) = (Arc::clone(consumer), self.shared.clock.clone());
-        let (third, limit) = (self.source.consumer.lease / 3, self.source.consumer.lease);
-        tokio::spawn(async move {
+        let third = self.source.consumer.lease / 3;
+        let mut keeper = JoinSet::new();
+        keeper.spawn(async move {
+            let mut wait = third;
             loop {
-                clock.sleep(third).await;
-                match tokio::time::timeout(limit, consumer.extend()).await {
-                    Ok(Ok(())) => {}
+                clock.sleep(wait).await;
+                wait = third / 4;
+                match tokio::time::timeout(third, consumer.extend()).await {
+                    Ok(Ok(())) => wait = third,
                     Ok(Err(error)) if error.kind() == ErrorKind::Closed => return,
                     Ok(Err(error)) => tracing::warn!(%error, "leases were not renewed"),
                     Err(_) => tracing::warn!("leases were not renewed: no answer"),
                 }
             }
-        })
-        .abort_handle()
+        });
+        keeper
     }
 
     /// Drains the shards, cuts them off when they take too long, and gives them up when even that hangs.
@@ -291,7 +322,8 @@ impl<H: Handler> Receiver<H> {
                 );
             }
         }
-        self.tasks.shutdown().await;
+        // Dropped, and not waited for: a handler that blocks its thread cannot be stopped at all.
+        self.tasks = JoinSet::new();
     }
 
     fn tell(&self, what: impl Fn() -> Inbound) {
@@ -303,6 +335,14 @@ impl<H: Handler> Receiver<H> {
     async fn joined(&mut self, within: Duration) -> bool {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         tokio::time::timeout(within, all).await.is_ok()
+    }
+}
+
+/// Runs a shard. One that panics takes along what it had, and never takes anything again.
+async fn watched<H: Handler>(shard: Shard<H>, shared: Arc<Shared<H>>) {
+    if AssertUnwindSafe(shard.run()).catch_unwind().await.is_err() {
+        tracing::error!("the worker is broken, and stops: a part of it panicked");
+        shared.broken.send_replace(true);
     }
 }
 

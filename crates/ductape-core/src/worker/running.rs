@@ -4,7 +4,6 @@ use super::handler::{Handler, Outcome};
 use super::shared::Shared;
 use super::task::Task;
 use crate::delivery::Delivery;
-use futures_util::FutureExt;
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,7 +76,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 pub(super) struct HandlerRun<F> {
     place: Place<F>,
     limit: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The slot of the concurrency bound, given back when the run is dropped.
+    /// The slots of the concurrency bound, given back when the run is dropped.
     _slot: tokio::sync::OwnedSemaphorePermit,
 }
 
@@ -107,19 +106,20 @@ impl<F: Future<Output = Outcome>> Future for HandlerRun<F> {
     }
 }
 
+/// Wherever it is given up, a panic of the handler's future stays here.
+impl<F> Drop for HandlerRun<F> {
+    fn drop(&mut self) {
+        empty(&mut self.place);
+    }
+}
+
 /// Calls the handler once nothing else is under way, and keeps everything else from starting meanwhile.
 pub(super) async fn run_alone<H: Handler>(shared: Arc<Shared<H>>, delivery: Delivery) -> End {
-    // The semaphore is never closed.
-    let _all = Arc::clone(&shared.slots).acquire_many_owned(shared.concurrency).await;
-    let call = AssertUnwindSafe(async { shared.handler.call(&delivery).await }).catch_unwind();
-    let limit = shared.clock.sleep(shared.timeout);
-    tokio::select! {
-        biased;
-        ended = call => match ended {
-            Ok(outcome) => End::Returned(outcome),
-            Err(panic) => End::Panicked(panic_message(&*panic)),
-        },
-        () = limit => End::TimedOut,
+    let all = Arc::clone(&shared.slots).acquire_many_owned(shared.concurrency).await;
+    let Ok(all) = all else { return End::Panicked("the worker's slots are gone".into()) };
+    match catch_unwind(AssertUnwindSafe(|| shared.handler.call(&delivery))) {
+        Ok(call) => HandlerRun::new(Box::pin(Some(call)), shared.clock.sleep(shared.timeout), all).await,
+        Err(panic) => End::Panicked(panic_message(&*panic)),
     }
 }
 

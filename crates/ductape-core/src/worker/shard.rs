@@ -105,8 +105,10 @@ impl<H: Handler> Shard<H> {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let start = Instant::now();
         self.take_inbound(cx);
+        // One for the turn: what finishes or falls due at once must not keep it going for ever.
+        let mut budget = self.shared.pace.starts();
         let more = loop {
-            let more = self.start_ready(cx);
+            let more = self.start_ready(&mut budget, cx);
             // Both after the start, so that what it left pending is polled and what it put off has a timer.
             let finished = self.take_finished(cx);
             let due = self.take_due(cx);
@@ -233,13 +235,13 @@ impl<H: Handler> Shard<H> {
         let alone = self.alone.iter_mut().filter_map(Carrying::abandon);
         let cut: Vec<Task> = self.running.iter_mut().filter_map(Carrying::abandon).chain(alone).collect();
         let unburied: Vec<Task> = self.dying.iter_mut().filter_map(Carrying::abandon).collect();
-        self.running.clear();
-        self.alone.clear();
-        self.dying.clear();
         for task in cut {
             self.outbox.push(task.generation, task.delivery.token, Verdict::Retry(Duration::ZERO));
         }
         unburied.into_iter().for_each(|task| self.release(task));
+        self.running.clear();
+        self.alone.clear();
+        self.dying.clear();
         self.lanes.clear();
     }
 

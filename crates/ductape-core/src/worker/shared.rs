@@ -34,6 +34,8 @@ pub(super) struct Shared<H> {
     pub(super) suspect: watch::Sender<bool>,
     /// The last consumer, by its generation, that did not take a verdict.
     pub(super) given_up: watch::Sender<Option<u64>>,
+    /// Whether a shard is gone.
+    pub(super) broken: watch::Sender<bool>,
     /// The generation of the consumer that is received from.
     pub(super) generation: AtomicU64,
     /// Whether the worker stops.

@@ -44,7 +44,8 @@ pub(super) struct Outbox {
 
 struct Pending {
     source: Source,
-    /// Deliveries of this consumer without a verdict; at none an older consumer is let go.
+    /// Deliveries of this consumer without a verdict. At none it is let go with its last verdicts: a consumer that was
+    /// lost may give back what it had only when nobody holds it.
     open: usize,
     batch: Vec<Settlement>,
 }
@@ -54,10 +55,7 @@ impl Outbox {
     pub(super) fn admit(&mut self, source: Source, n: usize) {
         match self.sources.last_mut() {
             Some(last) if last.source.generation == source.generation => last.open += n,
-            _ => {
-                self.sources.retain(|pending| pending.open > 0 || !pending.batch.is_empty());
-                self.sources.push(Pending { source, open: n, batch: Vec::new() });
-            }
+            _ => self.sources.push(Pending { source, open: n, batch: Vec::with_capacity(n) }),
         }
     }
 
@@ -86,10 +84,14 @@ impl Outbox {
 
     /// Takes one consumer's verdicts.
     pub(super) fn take(&mut self) -> Option<(Source, Vec<Settlement>)> {
-        let pending = self.sources.iter_mut().find(|pending| !pending.batch.is_empty())?;
+        let place = self.sources.iter().position(|pending| !pending.batch.is_empty())?;
+        let pending = &mut self.sources[place];
+        self.len -= pending.batch.len();
+        if pending.open == 0 {
+            let Pending { source, batch, .. } = self.sources.remove(place);
+            return Some((source, batch));
+        }
         let room = Vec::with_capacity(pending.batch.len());
-        let batch = std::mem::replace(&mut pending.batch, room);
-        self.len -= batch.len();
-        Some((pending.source.clone(), batch))
+        Some((pending.source.clone(), std::mem::replace(&mut pending.batch, room)))
     }
 }

@@ -26,6 +26,9 @@ pub(crate) struct Bench {
     pub(crate) max_in_flight: usize,
     /// How attempts are said to be counted, where not as the broker says.
     pub(crate) attempts: Option<Attempts>,
+    pub(crate) on_retry: OnRetry,
+    /// Where dead letters go instead.
+    pub(crate) dead_broker: Option<Arc<dyn Broker>>,
 }
 
 impl Bench {
@@ -53,6 +56,8 @@ impl Bench {
             options,
             max_in_flight: 256,
             attempts: None,
+            on_retry: OnRetry::default(),
+            dead_broker: None,
         }
     }
 
@@ -80,7 +85,7 @@ impl Bench {
         // Longer than any jump of a manual clock: a jump past a lease loses it, as a suspended process does.
         consumer.lease = Duration::from_secs(3600);
         let sink = DeadLetterSink::new(
-            Arc::clone(&self.broker),
+            Arc::clone(self.dead_broker.as_ref().unwrap_or(&self.broker)),
             "orders".into(),
             self.dead.clone(),
             Duration::from_secs(5),
@@ -95,9 +100,17 @@ impl Bench {
             dead_letters: Arc::new(sink),
             clock: self.clock.clone(),
             deadline: Duration::from_secs(30),
-            on_retry: OnRetry::default(),
+            on_retry: self.on_retry.clone(),
         };
         Subscription::start(source, self.options.clone(), handler.into_handler()).await.unwrap()
+    }
+
+    /// Has dead letters go to a broker that is closed.
+    pub(crate) async fn refuse_dead_letters(&mut self) {
+        let config = ProviderConfig::Memory(MemoryConfig::default());
+        let broker = MemoryProvider::isolated().connect(&config, &ConnectOptions::default()).await.unwrap();
+        broker.close().await.unwrap();
+        self.dead_broker = Some(broker);
     }
 
     pub(crate) async fn lag(&self) -> u64 {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
+mod hostile;
 mod suspects;
 
 use bench::{Bench, DEADLINE, text, until};

@@ -3,10 +3,12 @@
 use crate::bench::{Bench, DEADLINE, text, until};
 use ductape_core::broker::ConsumerOptions;
 use ductape_core::capability::Attempts;
+use ductape_core::worker::Failure;
 use ductape_core::{Clock, Delivery, Timestamp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Takes everything in hand and lets the leases run out, as a process does that dies; so many times.
 async fn crash(bench: &Bench, times: usize, count: usize) {
@@ -109,4 +111,61 @@ async fn where_what_is_sent_ahead_counts_as_tried_nothing_is_while_there_are_sus
     assert!(alone >= 3 + bench.max_in_flight, "the suspects, and as many as a bound behind them: {alone}");
     assert!(seen.iter().take(3).all(|(attempt, _)| *attempt == 6), "{seen:?}");
     assert!(seen.iter().any(|(_, in_flight)| *in_flight > 1), "the bound is the old one again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_takes_long_is_not_handled_twice_while_one_comes_at_a_time() {
+    let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
+    let mut bench = Bench::with_clock(clock.clone()).await;
+    bench.attempts = Some(Attempts::Overcounted);
+    bench.publish([(None, "suspect".into())]).await;
+    crash(&bench, 5, 1).await;
+    bench.publish([(None, "long".into())]).await;
+    let (entered, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (count, wait) = (Arc::clone(&entered), Arc::clone(&gate));
+    let subscription = bench
+        .subscribe(move |delivery: Delivery| {
+            let (count, wait) = (Arc::clone(&count), Arc::clone(&wait));
+            async move {
+                if text(&delivery) == "long" {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    drop(wait.acquire().await);
+                }
+            }
+        })
+        .await;
+    until("the long one runs", || entered.load(Ordering::SeqCst) == 1).await;
+    // More than a receive waits, and less than the handler may take; the worker has a second of its own meanwhile.
+    let begun = Instant::now();
+    for second in 1..=40 {
+        clock.advance(Duration::from_secs(1));
+        until("a moment", || begun.elapsed() > Duration::from_millis(50) * second).await;
+    }
+    assert_eq!(entered.load(Ordering::SeqCst), 1);
+    gate.add_permits(1);
+    until("both handled", || subscription.stats().acked == 2).await;
+    assert_eq!(subscription.stop().await.unwrap().unsettled, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_that_waits_for_its_key_keeps_no_other_key_waiting() {
+    let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
+    let mut bench = Bench::with_clock(clock).await;
+    bench.publish([(Some("k".into()), "1".into()), (Some("k".into()), "2".into())]).await;
+    crash(&bench, 5, 2).await;
+    bench.publish([(Some("l".into()), "other".into())]).await;
+    // The first keeps its key until its dead letter is taken.
+    bench.refuse_dead_letters().await;
+    bench.options.drain_timeout = Duration::from_millis(50);
+    let other = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&other);
+    let subscription = bench
+        .subscribe(move |delivery: Delivery| {
+            let is_other = text(&delivery) == "other";
+            count.fetch_add(usize::from(is_other), Ordering::SeqCst);
+            std::future::ready(if is_other { Ok(()) } else { Err(Failure::retry("no luck")) })
+        })
+        .await;
+    until("the other key's is handled", || other.load(Ordering::SeqCst) == 1).await;
+    subscription.stop().await.unwrap();
 }

@@ -40,6 +40,8 @@ impl<H: Handler> Receiver<H> {
     pub(super) fn has_been_careful(&mut self, deliveries: &[Delivery]) -> bool {
         let Some(left) = self.careful else { return false };
         let left = match deliveries {
+            // At the bound nothing comes either, while the one that is in hand may take long.
+            [] if self.shared.in_flight.count() > 0 => left,
             [] => 0,
             some if some.iter().any(|delivery| self.is_suspect(delivery)) => {
                 self.source.consumer.max_in_flight

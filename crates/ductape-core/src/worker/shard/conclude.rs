@@ -78,7 +78,8 @@ impl<H: Handler> Shard<H> {
         self.hold_lane(&mut task);
         task.delivery.attempt += 1;
         self.waited += 1;
-        self.waiting.insert((self.shared.clock.monotonic() + delay, self.waited), task);
+        let due = self.shared.clock.monotonic().saturating_add(delay);
+        self.waiting.insert((due, self.waited), task);
     }
 
     pub(super) fn give_up(&mut self, mut task: Task, reason: &str) {

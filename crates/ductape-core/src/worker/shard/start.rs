@@ -17,15 +17,14 @@ impl<H: Handler> Shard<H> {
         !self.ready.is_empty() || !self.fresh.is_empty()
     }
 
-    /// Starts what may start, as much as a turn may. Whether there is more that could start in the next.
-    pub(super) fn start_ready(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut budget = self.shared.pace.starts();
-        while budget > 0 && self.has_startable() && self.take_slot(cx) {
+    /// Starts what may start, as much as is left of the turn's budget. Whether there is more that could start in the next.
+    pub(super) fn start_ready(&mut self, budget: &mut usize, cx: &mut Context<'_>) -> bool {
+        while *budget > 0 && self.has_startable() && self.take_slot(cx) {
             if let Some(task) = self.ready.pop_front() {
-                budget -= 1;
+                *budget -= 1;
                 self.start(task, cx);
             } else if let Some(run) = self.fresh.pop_front() {
-                self.start_run(run, &mut budget, cx);
+                self.start_run(run, budget, cx);
             }
         }
         if !self.has_startable() {
@@ -34,7 +33,7 @@ impl<H: Handler> Shard<H> {
             self.slot_wanted = None;
         }
         // With budget left, what has not started waits for a slot, which wakes this shard.
-        budget == 0 && self.has_startable()
+        *budget == 0 && self.has_startable()
     }
 
     /// Handles a run from its front. What goes as most do (ready at its first poll, and handled) never leaves its
@@ -109,15 +108,17 @@ impl<H: Handler> Shard<H> {
     }
 
     pub(super) fn start(&mut self, task: Task, cx: &mut Context<'_>) {
-        let Some(task) = self.enter_lane(task) else { return };
+        let suspicion = self.shared.suspicion(task.delivery.attempt);
+        let Some(task) = self.enter_lane(task) else {
+            // It may wait for long, and other keys must not wait with it.
+            return self.no_suspect_runs(suspicion);
+        };
         if self.is_for_another_group(&task) {
             Stats::add(&self.shared.stats.discarded, 1);
-            if self.shared.suspicion(task.delivery.attempt) == Suspicion::Suspect {
-                self.shared.suspect.send_replace(false);
-            }
+            self.no_suspect_runs(suspicion);
             return self.finish(task, Verdict::Ack);
         }
-        match self.shared.suspicion(task.delivery.attempt) {
+        match suspicion {
             Suspicion::None => {}
             Suspicion::Suspect => return self.start_alone(task),
             Suspicion::Convict => {
@@ -135,8 +136,16 @@ impl<H: Handler> Shard<H> {
         }
     }
 
+    /// A suspect that does not run keeps nothing from being received.
+    fn no_suspect_runs(&self, suspicion: Suspicion) {
+        if suspicion == Suspicion::Suspect {
+            self.shared.suspect.send_replace(false);
+        }
+    }
+
     /// Handles a suspect while no other handler runs, in this shard or any other.
     fn start_alone(&mut self, mut task: Task) {
+        self.shared.suspect.send_replace(true);
         self.hold_lane(&mut task);
         let run = run_alone(Arc::clone(&self.shared), task.delivery.clone());
         self.alone.push(Carrying::new(task, Box::pin(run)));
