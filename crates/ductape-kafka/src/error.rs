@@ -35,6 +35,13 @@ pub(crate) fn undelivered(code: Code) -> Error {
     coded(code, "the message was not confirmed", sent)
 }
 
+/// A message that no waiting makes room for: its payload is longer than the client's whole queue.
+pub(crate) fn longer_than_queue(size: usize, limit: usize) -> Error {
+    let text = format!("the payload has {size} bytes, and the client's whole queue takes {limit}");
+    Error::new(ErrorKind::MessageTooLarge, text)
+        .with_help("raise `queue.buffering.max.kbytes` under `properties`, or publish less at once")
+}
+
 /// The code of an error, also where the client library keeps it to itself.
 pub(crate) fn code(error: &KafkaError) -> Option<Code> {
     match error {

@@ -56,11 +56,7 @@ impl Link {
         let deadline = Instant::now() + options.connect_timeout;
         let settings = Settings::new(config, options)?;
         let producer = Producer::new(&settings)?;
-        if let Err(error) = reach(&producer, &settings.brokers, deadline) {
-            // Its end waits for its threads, which who connects need not.
-            discard(producer);
-            return Err(error);
-        }
+        reach(&producer, &settings.brokers, deadline)?;
         Ok(Link {
             settings,
             limit: options.request_timeout,
@@ -94,10 +90,7 @@ impl Link {
             return Ok(producer);
         }
         let fresh = Arc::new(Producer::new(&self.settings)?);
-        let broken = slot.replace(Arc::clone(&fresh));
-        drop(slot);
-        drop(producer);
-        discard(broken);
+        *slot = Some(Arc::clone(&fresh));
         Ok(fresh)
     }
 
@@ -182,10 +175,7 @@ impl Link {
         let rest = (lock(&self.admin).take(), std::mem::take(&mut *lock(&self.groups)));
         discard(rest);
         let Some(producer) = producer else { return Ok(()) };
-        let flushed = tokio::task::spawn_blocking(move || {
-            producer.flush(FLUSH);
-            discard(producer);
-        });
+        let flushed = tokio::task::spawn_blocking(move || producer.flush(FLUSH));
         flushed.await.map_err(|error| Error::new(ErrorKind::ProviderFailed, "the close").with_source(error))
     }
 

@@ -1,6 +1,7 @@
 //! The producer that all publishers of a connection share, and what its callbacks do.
 
 use crate::batch::Batches;
+use crate::link::discard;
 use crate::partitioner::Placement;
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -13,14 +14,31 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, client::Client};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// A record of ours: key and payload are borrowed, and copied by the client library.
 pub(crate) type Outgoing<'m> = BaseRecord<'m, [u8], [u8], usize>;
 
-/// An idempotent producer with a thread that serves its callbacks.
-pub(crate) struct Producer(ThreadedProducer<Reports, Placement>);
+/// librdkafka's, with a thread that serves its callbacks.
+type Threaded = ThreadedProducer<Reports, Placement>;
+
+/// An idempotent producer. It may be dropped anywhere, also where nothing may block.
+pub(crate) struct Producer {
+    client: Arc<Threaded>,
+    /// Behind the client, so that its share is the last one.
+    _end: End<Arc<Threaded>>,
+}
+
+/// Drops what it holds on a thread of its own: the end of a client waits for its threads.
+struct End<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> Drop for End<T> {
+    fn drop(&mut self) {
+        discard(self.0.take());
+    }
+}
 
 /// What the producer's callbacks know.
 #[derive(Debug, Default)]
@@ -37,34 +55,46 @@ pub(crate) struct Reports {
 #[derive(Debug, Default)]
 struct Room {
     queued: AtomicUsize,
-    /// Those who wait are woken when no more than this are queued; zero where nobody waits.
-    wake_at: AtomicUsize,
+    /// Those who wait are woken when fewer than this are queued; zero where nobody waits.
+    wake_below: AtomicUsize,
     drained: Notify,
 }
+
+/// When a full queue is tried again although nobody was woken: the client tells of deliveries before it lets go of
+/// what they took, so who is woken may come too early, and what is left may be stuck.
+const LOOK: Duration = Duration::from_millis(20);
+/// The same where nothing is left whose delivery could wake anybody.
+const LOOK_EMPTY: Duration = Duration::from_millis(1);
 
 impl Room {
     fn leave(&self) {
         let before = self.queued.fetch_sub(1, Ordering::AcqRel);
-        let level = self.wake_at.load(Ordering::Acquire);
-        if level > 0 && before <= level + 1 && self.wake_at.swap(0, Ordering::AcqRel) > 0 {
+        let below = self.wake_below.load(Ordering::Acquire);
+        if before <= below && self.wake_below.swap(0, Ordering::AcqRel) > 0 {
             self.drained.notify_waiters();
         }
     }
 
-    /// Waits until a good part of the queue is free, so that not every message wakes everybody. False where time
-    /// is over before.
+    /// Waits until a good part of the queue is free, so that not every message wakes everybody, or until it is time
+    /// to look anyway. False where the deadline is over: then it has not waited.
     async fn wait(&self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        if now >= deadline {
+            return false;
+        }
         let drained = self.drained.notified();
         tokio::pin!(drained);
         drained.as_mut().enable();
         let queued = self.queued.load(Ordering::Acquire);
-        let level = (queued / 4 * 3).max(1);
-        self.wake_at.fetch_max(level, Ordering::AcqRel);
+        let below = queued + 1 - (queued / 4).max(1);
+        self.wake_below.fetch_max(below, Ordering::AcqRel);
         // What drained in between has woken nobody.
-        if self.queued.load(Ordering::Acquire) <= level {
-            return true;
+        if self.queued.load(Ordering::Acquire) >= below {
+            let look = if queued == 0 { LOOK_EMPTY } else { LOOK };
+            // Woken or not, whoever waits looks.
+            let _ = tokio::time::timeout_at(deadline.min(now + look), drained).await;
         }
-        tokio::time::timeout_at(deadline, drained).await.is_ok()
+        true
     }
 }
 
@@ -72,16 +102,18 @@ impl Producer {
     /// # Errors
     /// `PROVIDER_FAILED` where the client library cannot start.
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
-        let created = settings.producer().create_with_context(Reports::default());
-        created.map(Producer).map_err(|error| crate::error::call(&error, "the producer", false))
+        let created: Result<Threaded, _> = settings.producer().create_with_context(Reports::default());
+        let client = created.map_err(|error| crate::error::call(&error, "the producer", false))?;
+        let client = Arc::new(client);
+        Ok(Producer { _end: End(Some(Arc::clone(&client))), client })
     }
 
     pub(crate) fn reports(&self) -> &Arc<Reports> {
-        self.0.context()
+        self.client.context()
     }
 
     pub(crate) fn client(&self) -> &Client<Reports> {
-        self.0.client()
+        self.client.client()
     }
 
     /// Whether it takes nothing more. The client knows before its callbacks tell.
@@ -96,7 +128,7 @@ impl Producer {
     pub(crate) fn send(&self, record: Outgoing<'_>) -> Result<(), Code> {
         let room = &self.reports().room;
         room.queued.fetch_add(1, Ordering::AcqRel);
-        self.0.send(record).map_err(|(error, _)| {
+        self.client.send(record).map_err(|(error, _)| {
             room.leave();
             let code = crate::error::code(&error).unwrap_or(Code::Fail);
             if code == Code::Fatal {
@@ -112,9 +144,9 @@ impl Producer {
     }
 
     /// Waits until nothing is under way, at most so long. Blocks.
-    pub(crate) fn flush(&self, most: std::time::Duration) {
-        if self.0.in_flight_count() > 0
-            && let Err(error) = self.0.flush(most)
+    pub(crate) fn flush(&self, most: Duration) {
+        if self.client.in_flight_count() > 0
+            && let Err(error) = self.client.flush(most)
         {
             tracing::warn!(%error, "publishes that were not confirmed are given up");
         }
@@ -177,31 +209,73 @@ impl ProducerContext<Placement> for Reports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use ductape_core::ConnectOptions;
+    use std::sync::mpsc;
+    use std::thread::{self, ThreadId};
 
     #[tokio::test]
     async fn who_waits_for_room_is_woken_when_a_quarter_is_free() {
-        let room = Arc::new(Room::default());
+        let room = Room::default();
         room.queued.store(8, Ordering::Release);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let waiting = tokio::spawn({
-            let room = Arc::clone(&room);
-            async move { room.wait(deadline).await }
-        });
-        while room.wake_at.load(Ordering::Acquire) == 0 {
-            tokio::task::yield_now().await;
-        }
-        assert!(!waiting.is_finished());
+        let mut waiting = Box::pin(room.wait(Instant::now() + Duration::from_secs(60)));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
         room.leave();
-        assert_eq!(room.wake_at.load(Ordering::Acquire), 6, "one of eight is not enough");
+        assert_eq!(room.wake_below.load(Ordering::Acquire), 7, "one of eight is not enough");
         room.leave();
-        assert!(waiting.await.unwrap());
+        assert_eq!(room.wake_below.load(Ordering::Acquire), 0, "whoever waits is woken");
+        assert_eq!(futures_util::poll!(&mut waiting), std::task::Poll::Ready(true));
     }
 
     #[tokio::test]
     async fn a_wait_for_room_ends_with_its_deadline() {
-        let room = Room::default();
-        room.queued.store(8, Ordering::Release);
-        assert!(!room.wait(Instant::now()).await);
+        for queued in [0, 1, 2, 8] {
+            let room = Room::default();
+            room.queued.store(queued, Ordering::Release);
+            assert!(!room.wait(Instant::now()).await, "{queued} queued");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_lets_others_run_and_looks_again_by_itself_however_few_are_queued() {
+        for queued in 0..4 {
+            let room = Room::default();
+            room.queued.store(queued, Ordering::Release);
+            let start = Instant::now();
+            let mut waiting = Box::pin(room.wait(start + Duration::from_secs(60)));
+            assert!(futures_util::poll!(&mut waiting).is_pending(), "{queued} queued");
+            assert!(waiting.await, "{queued} queued");
+            assert!(start.elapsed() < Duration::from_secs(30), "{queued} queued");
+        }
+    }
+
+    /// Tells the thread that it is dropped on.
+    struct Tells(mpsc::Sender<ThreadId>);
+
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            self.0.send(thread::current().id()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_to_end_ends_on_a_thread_of_its_own_also_without_a_runtime() {
+        let (tells, told) = mpsc::channel();
+        drop(End(Some(Tells(tells))));
+        assert_ne!(told.recv_timeout(Duration::from_secs(30)).unwrap(), thread::current().id());
+    }
+
+    #[test]
+    fn whoever_drops_a_producer_last_does_not_wait_for_its_threads() {
+        let config = serde_json::from_str(r#"{"brokers":["127.0.0.1:1"]}"#).unwrap();
+        let settings = Settings::new(&config, &ConnectOptions::default()).unwrap();
+        let end = || {
+            let producer = Producer::new(&settings).unwrap();
+            let start = Instant::now();
+            drop(producer);
+            start.elapsed()
+        };
+        // Its thread looks every 100 ms whether it is to end. The quickest of some, since a machine has more to do.
+        let quickest = (0..5).map(|_| end()).min().unwrap();
+        assert!(quickest < Duration::from_millis(50), "{quickest:?}");
     }
 }

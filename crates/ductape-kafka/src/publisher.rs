@@ -14,6 +14,7 @@ use ductape_core::turns::{self, Turns};
 use ductape_core::{Destination, Error, ErrorKind, Message, Position, Publisher, Result};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Publishes to one topic.
@@ -23,6 +24,9 @@ pub(crate) struct KafkaPublisher {
     /// Who fills the client's queue: calls that overlap keep their order, also while it is full.
     turns: Turns,
 }
+
+/// What is left at most of the limit of a call when a publish gives up waiting for room.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// A batch on its way into the client's queue.
 struct Filling<'p> {
@@ -65,11 +69,12 @@ impl KafkaPublisher {
         let mut filling = Filling { publisher: self, producer, sending, done: 0 };
         let at_once = || (turns::is_short(batch) && filling.fill(batch)).then_some(());
         if let Err(place) = self.turns.at_once(at_once) {
+            // Before the turn, since core's clock runs as well while the others have theirs.
+            let deadline = Instant::now() + self.patience();
             let _turn = place.turn().await;
-            let deadline = Instant::now() + self.link.limit;
             while !filling.fill(batch) {
                 if !producer.room(deadline).await {
-                    filling.refuse(Code::QueueFull);
+                    filling.refuse(self.not_sent(Code::QueueFull));
                 }
             }
         }
@@ -77,11 +82,17 @@ impl KafkaPublisher {
         filling.sending.results(|error| self.located(with_reason(error, last))).await
     }
 
+    /// How long a publish waits for room. Core gives the whole call up at the limit, and could not tell then that
+    /// nothing was sent.
+    fn patience(&self) -> Duration {
+        self.link.limit - (self.link.limit / 10).min(MARGIN)
+    }
+
     /// Nothing of the message has left the client.
     fn not_sent(&self, code: Code) -> Error {
         let error = error::coded(code, "the message is not sent", false);
         match code {
-            Code::QueueFull => error.with_context("waited", format_args!("{:?}", self.link.limit)),
+            Code::QueueFull => error.with_context("waited", format_args!("{:?}", self.patience())),
             _ => error,
         }
     }
@@ -102,16 +113,25 @@ impl Filling<'_> {
                     self.sending.sent();
                     self.done += 1;
                 }
-                Err(Code::QueueFull) => return false,
-                Err(code) => self.refuse(code),
+                Err(Code::QueueFull) => match self.too_large(message) {
+                    Some(error) => self.refuse(error),
+                    None => return false,
+                },
+                Err(code) => self.refuse(self.publisher.not_sent(code)),
             }
         }
         true
     }
 
+    /// Why a message that has no room now will have none later.
+    fn too_large(&self, message: &Message) -> Option<Error> {
+        let (size, limit) = (message.payload.len(), self.publisher.link.settings.queue_bytes);
+        (size > limit).then(|| error::longer_than_queue(size, limit))
+    }
+
     /// The next message stays here.
-    fn refuse(&mut self, code: Code) {
-        self.sending.refused(self.done, self.publisher.not_sent(code));
+    fn refuse(&mut self, error: Error) {
+        self.sending.refused(self.done, error);
         self.done += 1;
     }
 }

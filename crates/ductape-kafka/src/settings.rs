@@ -5,6 +5,7 @@ use ductape_core::config::{KafkaConfig, SaslMechanism};
 use ductape_core::{ConnectOptions, ConsumerOptions, Error, ErrorKind, Result};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     heartbeat: Duration,
     /// What a message may have, as capabilities tell it.
     pub(crate) max_message_bytes: usize,
+    /// What payloads may take in the producer's queue, and so the longest of one.
+    pub(crate) queue_bytes: usize,
     /// Where to begin, for people.
     pub(crate) brokers: String,
 }
@@ -53,9 +56,16 @@ impl Settings {
         let heartbeat = number(&base, "heartbeat.interval.ms").map_or(HEARTBEAT, Duration::from_millis);
         let max_record = number(&base, "message.max.bytes").map_or(MAX_RECORD_BYTES, |bytes| bytes as usize);
         let max_message_bytes = max_record.saturating_sub(MAX_METADATA_BYTES).max(1);
-        let settings =
-            Settings { base, limit: options.request_timeout, heartbeat, max_message_bytes, brokers };
-        settings.producer().create_native_config().map_err(|error| invalid(&error))?;
+        let mut settings = Settings {
+            base,
+            limit: options.request_timeout,
+            heartbeat,
+            max_message_bytes,
+            queue_bytes: usize::MAX,
+            brokers,
+        };
+        settings.queue_bytes = queue_bytes(&settings.producer()).map_err(|error| invalid(&error))?;
+        settings.max_message_bytes = max_message_bytes.min(settings.queue_bytes);
         Ok(settings)
     }
 
@@ -186,9 +196,9 @@ fn authority(path: &Path, client: &mut ClientConfig) -> Result<()> {
 }
 
 /// The client library's words name the property, and quote a value that it does not take: never shown.
-fn invalid(error: &rdkafka::error::KafkaError) -> Error {
+fn invalid(error: &KafkaError) -> Error {
     let what = match error {
-        rdkafka::error::KafkaError::ClientConfig(_, _, name, _) => {
+        KafkaError::ClientConfig(_, _, name, _) => {
             format!("`properties` sets `{name}`, which librdkafka does not know or not with this value")
         }
         _ => "librdkafka does not take the config".to_owned(),
@@ -196,6 +206,12 @@ fn invalid(error: &rdkafka::error::KafkaError) -> Error {
     Error::new(ErrorKind::ConfigInvalid, what)
         .with_context("provider", "KAFKA")
         .with_help("see librdkafka's CONFIGURATION.md for its settings and their values")
+}
+
+/// What the client library makes of the config, which it checks.
+fn queue_bytes(producer: &ClientConfig) -> Result<usize, KafkaError> {
+    let kbytes = producer.create_native_config()?.get("queue.buffering.max.kbytes")?;
+    Ok(kbytes.parse().map_or(usize::MAX, |kbytes: usize| kbytes.saturating_mul(1024)))
 }
 
 fn number(config: &ClientConfig, name: &str) -> Option<u64> {
@@ -221,6 +237,21 @@ mod tests {
         assert_eq!(settings.producer().get("linger.ms"), Some("20"));
         assert_eq!(settings.producer().get("enable.idempotence"), Some("true"));
         assert_eq!(settings.heartbeat(), Duration::from_millis(300));
+    }
+
+    #[test]
+    fn no_message_is_promised_that_the_queue_has_no_place_for() {
+        let of = |kbytes: &str| {
+            let properties = format!(r#"{{"queue.buffering.max.kbytes":"{kbytes}"}}"#);
+            settings(&format!(r#"{{"brokers":["h:1"],"properties":{properties}}}"#)).unwrap()
+        };
+        for (kbytes, bytes) in [("64", 65_536), ("0x40", 65_536)] {
+            let settings = of(kbytes);
+            assert_eq!((settings.queue_bytes, settings.max_message_bytes), (bytes, bytes));
+        }
+        let settings = of("4096");
+        assert_eq!(settings.queue_bytes, 4 << 20);
+        assert_eq!(settings.max_message_bytes, MAX_RECORD_BYTES - MAX_METADATA_BYTES);
     }
 
     #[test]

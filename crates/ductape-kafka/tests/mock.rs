@@ -136,7 +136,16 @@ async fn after_a_fatal_error_another_producer_takes_what_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_makes_a_publish_wait_and_keeps_the_order() {
-    let rig = rig(PATIENCE, &[("queue.buffering.max.messages", "16")]).await;
+    full_queue_keeps_the_order("16").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_one_message_takes_one_after_the_other() {
+    full_queue_keeps_the_order("1").await;
+}
+
+async fn full_queue_keeps_the_order(length: &str) {
+    let rig = rig(PATIENCE, &[("queue.buffering.max.messages", length)]).await;
     let publisher = rig.broker.publisher(&rig.destination).await.unwrap();
     let calls = (0..10).map(|call| {
         let batch = (0..50).map(|n| keyed("k", (call * 50 + n).to_string())).collect();
@@ -170,4 +179,63 @@ async fn a_queue_that_stays_full_refuses_in_its_time_what_was_never_sent() {
         results.iter().all(|result| result.as_ref().is_err_and(|e| e.retry() != Retry::Never)),
         "{results:?}"
     );
+}
+
+/// Messages stay in the queue for longer than any of these tests.
+const STAYS: (&str, &str) = ("message.timeout.ms", "60000");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_behind_a_full_wait_is_refused_before_its_caller_gives_up() {
+    let limit = Duration::from_secs(2);
+    let rig = rig(limit, &[("queue.buffering.max.messages", "8"), STAYS]).await;
+    let publisher = rig.broker.publisher(&rig.destination).await.unwrap();
+    rig.cluster.broker_down(1).unwrap();
+    let mut queued = Box::pin(publisher.publish((0..8).map(|n| keyed("k", n.to_string())).collect()));
+    assert!(futures_util::poll!(&mut queued).is_pending());
+    let calls = (0..3)
+        .map(|_| async { tokio::time::timeout(limit, publisher.publish(vec![keyed("k", "late")])).await });
+    for answer in futures_util::future::join_all(calls).await {
+        let error = answer.expect("an answer in time").pop().unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::DestinationFull, Retry::Safe), "{error}");
+        assert_eq!(error.context("destination"), Some("orders"));
+    }
+}
+
+/// Publishes while the runtime's only thread does something else as well, and says how often it could.
+async fn beside_others(publisher: &Arc<dyn Publisher>, size: usize) -> (ductape_core::Error, usize) {
+    let publishing = publisher.publish(vec![keyed("k", vec![b'x'; size])]);
+    tokio::pin!(publishing);
+    let (mut ticks, mut tick) = (0, tokio::time::interval(Duration::from_millis(10)));
+    loop {
+        tokio::select! {
+            results = &mut publishing => return (results.into_iter().next().unwrap().unwrap_err(), ticks),
+            _ = tick.tick() => ticks += 1,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_longer_than_the_whole_queue_is_refused_at_once() {
+    let rig = rig(PATIENCE, &[("queue.buffering.max.kbytes", "1")]).await;
+    let publisher = rig.broker.publisher(&rig.destination).await.unwrap();
+    let start = Instant::now();
+    let (error, _) = beside_others(&publisher, 1025).await;
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::MessageTooLarge, Retry::Never), "{error}");
+    assert_eq!(error.context("destination"), Some("orders"));
+    assert!(error.help().unwrap().contains("queue.buffering.max.kbytes"), "{error}");
+    assert_eq!(rig.broker.capabilities(&rig.destination).max_message_bytes, 1024);
+    publisher.publish(vec![keyed("k", vec![b'x'; 1024])]).await.pop().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_wait_behind_a_single_message_leaves_the_runtime_to_others() {
+    let rig = rig(Duration::from_secs(1), &[("queue.buffering.max.kbytes", "1"), STAYS]).await;
+    let publisher = rig.broker.publisher(&rig.destination).await.unwrap();
+    rig.cluster.broker_down(1).unwrap();
+    let mut queued = Box::pin(publisher.publish(vec![keyed("k", vec![b'x'; 700])]));
+    assert!(futures_util::poll!(&mut queued).is_pending());
+    let (error, ticks) = beside_others(&publisher, 700).await;
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::DestinationFull, Retry::Safe), "{error}");
+    assert!(ticks > 10, "{ticks}");
 }
