@@ -80,6 +80,12 @@ pub(crate) fn call(error: &RedisError, what: &str, sent: bool) -> Error {
     Error::new(kind, format!("{what}: {error}")).with_retry(retry).with_help(help)
 }
 
+/// What stands for the answers to several commands. In a cluster one that is sent elsewhere stands for all, whatever
+/// became of those before it.
+pub(crate) fn of_all(error: Error, commands: usize) -> Error {
+    if commands > 1 { error.with_retry(Retry::Uncertain) } else { error }
+}
+
 /// Whether the connection under a command is of no use any more.
 pub(crate) fn is_lost(error: &RedisError) -> bool {
     error.is_unrecoverable_error() || (error.is_io_error() && error.code().is_none())
@@ -174,6 +180,12 @@ mod tests {
         assert_eq!(call(&lost, "x", false).retry(), Retry::Safe);
         assert_eq!(call(&lost, "x", true).kind(), ErrorKind::ConnectionLost);
         assert_eq!(call(&io(io::ErrorKind::TimedOut), "x", true).kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
+    fn what_one_of_several_commands_was_told_leaves_the_others_uncertain() {
+        let moved = |commands| of_all(call(&said("MOVED", "1 h:2"), "the publish", true), commands).retry();
+        assert_eq!((moved(1), moved(2)), (Retry::Safe, Retry::Uncertain));
     }
 
     #[test]

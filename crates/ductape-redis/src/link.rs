@@ -7,7 +7,9 @@
 //!  each consumer's reader ──▶ one of its own, since it blocks
 //! ```
 
-use crate::address::{Address, Place};
+mod opening;
+
+use crate::address::Place;
 use crate::entry::StreamId;
 use crate::error;
 use crate::group::Membership;
@@ -15,8 +17,7 @@ use ductape_core::error::Retry;
 use ductape_core::{Clock, ConnectOptions, Error, ErrorKind, Result};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
-use std::future::Future;
+use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -63,8 +64,24 @@ pub(crate) enum Connection {
 #[derive(Default)]
 struct Shared {
     /// Read on every call, so apart from the attempts, which take long.
-    current: Mutex<Option<(u64, Connection)>>,
+    current: Mutex<Option<Current>>,
+    /// Those who still use the last one that was lost.
+    left: Mutex<Option<watch::Sender<()>>>,
     attempts: tokio::sync::Mutex<Attempts>,
+}
+
+struct Current {
+    number: u64,
+    connection: Connection,
+    /// Tells when nobody uses it any more.
+    users: watch::Sender<()>,
+}
+
+impl Current {
+    fn lend(&self, what: Use) -> Lent {
+        let (connection, number) = (self.connection.clone(), self.number);
+        Lent { connection, what, number, _user: self.users.subscribe() }
+    }
 }
 
 #[derive(Default)]
@@ -89,6 +106,7 @@ pub(crate) struct Lent {
     pub(crate) connection: Connection,
     what: Use,
     number: u64,
+    _user: watch::Receiver<()>,
 }
 
 impl Link {
@@ -149,14 +167,17 @@ impl Link {
             return Ok(lent);
         }
         self.wait_its_turn(&attempts)?;
+        self.end_of_lost(shared).await;
         match self.connect().await {
             Ok(connection) => {
                 let number = attempts.made + 1;
                 *attempts = Attempts { made: number, ..Attempts::default() };
-                *lock(&shared.current) = Some((number, connection.clone()));
+                let made = Current { number, connection, users: watch::Sender::new(()) };
+                let lent = made.lend(what);
+                *lock(&shared.current) = Some(made);
                 // A close that came meanwhile has not seen this one.
                 self.check_open("the connection").inspect_err(|_| drop(lock(&shared.current).take()))?;
-                Ok(Lent { connection, what, number })
+                Ok(lent)
             }
             Err(error) => {
                 attempts.failed = attempts.failed.saturating_add(1);
@@ -167,9 +188,18 @@ impl Link {
     }
 
     fn current(&self, what: Use) -> Option<Lent> {
-        let current = lock(&self.shared(what).current);
-        let (number, connection) = current.as_ref()?;
-        Some(Lent { connection: connection.clone(), what, number: *number })
+        lock(&self.shared(what).current).as_ref().map(|current| current.lend(what))
+    }
+
+    /// Waits until what went by the connection before has its end, within the time of a call: the server may take it
+    /// after what goes by the next, and those of one key would change their order.
+    async fn end_of_lost(&self, shared: &Shared) {
+        let left = lock(&shared.left).clone();
+        if let Some(left) = left {
+            // Past that time each has had its end.
+            let _ = tokio::time::timeout(self.limit, left.closed()).await;
+            *lock(&shared.left) = None;
+        }
     }
 
     fn shared(&self, what: Use) -> &Shared {
@@ -200,15 +230,18 @@ impl Link {
             self.drop_lost(lent);
         }
         if *self.closed.borrow() {
-            return Error::closed("the connection");
+            let error = Error::closed("the connection");
+            return if sent { error.with_retry(Retry::Uncertain) } else { error };
         }
         error::call(error, what, sent).with_context("server", self.place())
     }
 
     fn drop_lost(&self, lent: &Lent) {
-        let mut current = lock(&self.shared(lent.what).current);
-        if current.as_ref().is_some_and(|(number, _)| *number == lent.number) {
-            *current = None;
+        let shared = self.shared(lent.what);
+        let lost = lock(&shared.current).take_if(|current| current.number == lent.number);
+        // Only publishes have an order.
+        if let (Use::Publishes(_), Some(lost)) = (lent.what, lost) {
+            *lock(&shared.left) = Some(lost.users);
         }
     }
 
@@ -231,102 +264,6 @@ impl Link {
         error::call(error, what, true).with_context("server", self.place())
     }
 
-    /// A new connection, within the time that connecting may take.
-    ///
-    /// # Errors
-    /// `CONNECT_FAILED`, `AUTHENTICATION_FAILED`, `TLS_FAILED`, `TIMEOUT`.
-    pub(crate) async fn connect(&self) -> Result<Connection> {
-        self.in_time(async {
-            let config = self.config();
-            match &self.place.address {
-                Address::Server(client) => self.open(client, &config).await,
-                Address::Sentinel(sentinel) => {
-                    let client = sentinel.lock().await.async_get_client().await;
-                    self.open(&client.map_err(|error| error::connect(&error, self.place()))?, &config).await
-                }
-                Address::Cluster { client, nodes } => {
-                    self.probe(nodes, &config).await?;
-                    let connection = client.get_async_connection().await;
-                    connection.map(Connection::Cluster).map_err(|error| error::connect(&error, self.place()))
-                }
-            }
-        })
-        .await
-    }
-
-    /// A connection on which the server pushes what is published. The sender gets it.
-    pub(crate) async fn listen(
-        &self,
-        sender: impl Fn(redis::PushInfo) -> Result<(), ()> + Send + Sync + 'static,
-    ) -> Result<MultiplexedConnection> {
-        self.in_time(async {
-            let client = match &self.place.address {
-                Address::Server(client) => (**client).clone(),
-                // Every node of a cluster hears what is published on any.
-                Address::Cluster { nodes, .. } => self.probe(nodes, &self.config()).await?,
-                Address::Sentinel(sentinel) => {
-                    let client = sentinel.lock().await.async_get_client().await;
-                    client.map_err(|error| error::connect(&error, self.place()))?
-                }
-            };
-            let info = client.get_connection_info().clone();
-            let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-            let client = Client::open(info.set_redis_settings(settings))
-                .map_err(|error| error::connect(&error, self.place()))?;
-            match self.open(&client, &self.config().set_push_sender(sender)).await? {
-                Connection::Server(connection) => Ok(connection),
-                Connection::Cluster(_) => Err(error::unforeseen("the connection")),
-            }
-        })
-        .await
-    }
-
-    fn config(&self) -> AsyncConnectionConfig {
-        AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(Some(self.limit))
-            .set_pipeline_buffer_size(QUEUED_CALLS)
-            .set_write_backpressure_boundary(WRITE_BYTES)
-    }
-
-    async fn open(&self, client: &Client, config: &AsyncConnectionConfig) -> Result<Connection> {
-        let failed = |error| error::connect(&error, self.place());
-        let mut connection =
-            client.get_multiplexed_async_connection_with_config(config).await.map_err(failed)?;
-        let mut greeting = redis::pipe();
-        greeting.cmd("PING");
-        greeting.cmd("CLIENT").arg("SETNAME").arg(&self.client_name);
-        let answers = connection.send_packed_commands(&greeting, 0, 2).await.map_err(failed)?;
-        // The name is for people; a user who may not set one does without.
-        answers.into_iter().next().map_or(Ok(Value::Nil), checked).map_err(failed)?;
-        Ok(Connection::Server(connection))
-    }
-
-    /// The first node that lets us in; where none does, the fault of the last.
-    async fn probe(&self, nodes: &[Client], config: &AsyncConnectionConfig) -> Result<Client> {
-        let mut last = None;
-        for node in nodes {
-            match self.open(node, config).await {
-                Ok(_) => return Ok(node.clone()),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::new(ErrorKind::ConfigInvalid, "`cluster` names no node")))
-    }
-
-    async fn in_time<T>(&self, connecting: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.connect_limit, connecting).await {
-            Ok(connected) => connected,
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("cannot connect to Redis: no answer within {:?}", self.connect_limit),
-            )
-            .with_retry(Retry::Safe)
-            .with_context("server", self.place())
-            .with_help("see that this is a Redis server and its port, whether it speaks TLS, and that the network is up")),
-        }
-    }
-
     /// How errors and logs name the server.
     pub(crate) fn place(&self) -> &str {
         &self.place.name
@@ -343,7 +280,7 @@ impl Link {
         self.closed.subscribe()
     }
 
-    /// Marks it closed, and lets its connections go. What is under way on them ends as `CLOSED`.
+    /// Marks it closed, and lets its connections go, each of which ends when what is under way on it has ended.
     pub(crate) fn close(&self) {
         self.closed.send_replace(true);
         for shared in self.publishes.iter().chain([&self.commands]) {

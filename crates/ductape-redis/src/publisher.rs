@@ -147,7 +147,8 @@ impl Line {
                 sending.await
             }
         };
-        let answers = answers.map_err(|error| self.link.failed(&lent, &error, WHAT, true))?;
+        let failed = |error| error::of_all(self.link.failed(&lent, &error, WHAT, true), commands.len());
+        let answers = answers.map_err(failed)?;
         let checked = |answer| checked(answer).map_err(|error| self.link.failed(&lent, &error, WHAT, true));
         Ok(answers.into_iter().map(checked).collect())
     }
