@@ -62,12 +62,35 @@ pub(crate) fn call(error: &lapin::Error, what: &str, sent: bool) -> Error {
         _ => (ErrorKind::ProviderFailed, Retry::Never, "see the server's log"),
     };
     // A soft error is the server's answer to what was asked. Every other ends the whole connection, at whatever it was.
-    let answers = matches!(
+    let retry = if sent && !is_soft(error) { Retry::Uncertain } else { retry };
+    Error::new(kind, format!("{what}: {error}")).with_retry(retry).with_help(help)
+}
+
+/// A message was put nowhere, or not to its end.
+pub(crate) fn not_put(error: &lapin::Error) -> Error {
+    match error.kind() {
+        // Lapin writes nothing on a channel that is known to be gone.
+        lapin::ErrorKind::InvalidChannelState(..) => call(error, "the publish", false),
+        // Nor on one that the server has ended, at another message, and then says why that was.
+        _ if is_soft(error) => {
+            Error::new(ErrorKind::ConnectionLost, format!("the publish: the channel had ended: {error}"))
+                .with_retry(Retry::Safe)
+        }
+        _ => call(error, "the publish", true),
+    }
+}
+
+/// A message went out, and instead of a confirm the channel ended. Whatever the server ended it at may have been another
+/// message, and this one is stored.
+pub(crate) fn unanswered(error: &lapin::Error) -> Error {
+    call(error, "the publish", true).with_retry(Retry::Uncertain)
+}
+
+fn is_soft(error: &lapin::Error) -> bool {
+    matches!(
         error.kind(),
         lapin::ErrorKind::ProtocolError(protocol) if matches!(protocol.kind(), AMQPErrorKind::Soft(_))
-    );
-    let retry = if sent && !answers { Retry::Uncertain } else { retry };
-    Error::new(kind, format!("{what}: {error}")).with_retry(retry).with_help(help)
+    )
 }
 
 /// Whether the channel or the connection under a call is gone.
@@ -196,6 +219,25 @@ mod tests {
         assert_eq!(call(&forced, "x", true).retry(), Retry::Uncertain);
         assert_eq!(call(&forced, "x", false).retry(), Retry::Safe);
         assert_eq!(call(&soft(AMQPSoftError::ACCESSREFUSED), "x", true).retry(), Retry::Never);
+    }
+
+    /// A message may be stored when the exchange is deleted, and the next one ends the channel.
+    #[test]
+    fn a_channel_that_ends_leaves_what_was_sent_uncertain() {
+        for kind in [AMQPSoftError::NOTFOUND, AMQPSoftError::ACCESSREFUSED, AMQPSoftError::PRECONDITIONFAILED]
+        {
+            assert_eq!(unanswered(&soft(kind)).retry(), Retry::Uncertain);
+        }
+        assert_eq!(unanswered(&soft(AMQPSoftError::NOTFOUND)).kind(), ErrorKind::DestinationNotFound);
+        assert_eq!(unanswered(&io(io::ErrorKind::ConnectionReset, "reset")).retry(), Retry::Uncertain);
+    }
+
+    #[test]
+    fn what_came_to_an_ended_channel_was_not_sent() {
+        let ended = not_put(&soft(AMQPSoftError::PRECONDITIONFAILED));
+        assert_eq!((ended.kind(), ended.retry()), (ErrorKind::ConnectionLost, Retry::Safe));
+        let lost = not_put(&io(io::ErrorKind::ConnectionReset, "reset"));
+        assert_eq!(lost.retry(), Retry::Uncertain);
     }
 
     #[test]

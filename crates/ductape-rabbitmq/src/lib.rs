@@ -23,10 +23,12 @@ mod alarm;
 mod broker;
 mod consumer;
 mod error;
+mod farewells;
 mod link;
 mod message;
 mod outstanding;
 mod publisher;
+mod returns;
 
 pub use broker::RabbitMqProvider;
 pub use message::{MAX_HEADER_BYTES, MAX_MESSAGE_BYTES};

@@ -9,6 +9,7 @@
 use crate::address::{address, authorities};
 use crate::alarm::Alarm;
 use crate::error;
+use crate::farewells::Farewells;
 use ductape_core::config::RabbitMqConfig;
 use ductape_core::error::Retry;
 use ductape_core::{Clock, ConnectOptions, Error, ErrorKind, Result};
@@ -42,6 +43,8 @@ pub(crate) struct Link {
     state: tokio::sync::Mutex<State>,
     closed: AtomicBool,
     pub(crate) alarm: Alarm,
+    /// The publishers' channels that nobody uses any more.
+    pub(crate) farewells: Farewells,
     /// The largest payload that the server takes, once it has said so.
     largest: AtomicUsize,
     opened: Mutex<Opened>,
@@ -51,6 +54,8 @@ pub(crate) struct Link {
 struct State {
     administering: Option<Connection>,
     publishing: Option<Connection>,
+    /// How many publishers' connections there were.
+    published_on: u64,
     /// Attempts that failed in a row, and when the next may be made.
     failed: u32,
     not_before: Option<Instant>,
@@ -92,6 +97,7 @@ impl Link {
             state: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
             alarm: Alarm::default(),
+            farewells: Farewells::default(),
             largest: AtomicUsize::new(usize::MAX),
             opened: Mutex::default(),
         })
@@ -110,11 +116,11 @@ impl Link {
         self.channel_of(&mut state.administering).await
     }
 
-    /// A publisher's channel, on a connection that is made anew where it is lost.
+    /// A publisher's channel, on a connection that is made anew where it is lost; and which one in a row that is.
     ///
     /// # Errors
     /// `CLOSED`; those of connecting.
-    pub(crate) async fn publishing(&self) -> Result<Channel> {
+    pub(crate) async fn publishing(&self) -> Result<(Channel, u64)> {
         let mut state = self.state.lock().await;
         self.check_open("the connection")?;
         if !is_up(state.publishing.as_ref()) {
@@ -122,8 +128,18 @@ impl Link {
             self.alarm.watch(connection.events_listener());
             self.largest.store(usize::MAX, Ordering::Release);
             state.publishing = Some(connection);
+            state.published_on += 1;
         }
-        self.channel_of(&mut state.publishing).await
+        let channel = self.channel_of(&mut state.publishing).await?;
+        Ok((channel, state.published_on))
+    }
+
+    /// Uses this connection of the publishers' for no further channel, since it does not answer.
+    pub(crate) async fn let_go(&self, published_on: u64) {
+        let mut state = self.state.lock().await;
+        if state.published_on == published_on {
+            state.publishing = None;
+        }
     }
 
     /// A channel of a connection, which is let go where it does not answer. Half the time that a call has, so that
@@ -325,6 +341,7 @@ impl Link {
         let shared = administering.iter().chain(&publishing);
         let all = shared.chain(dedicated.iter().map(Arc::as_ref)).map(|connection| self.end(connection));
         join_all(all).await;
+        self.farewells.end();
         Ok(())
     }
 

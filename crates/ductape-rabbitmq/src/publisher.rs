@@ -8,10 +8,12 @@ use crate::admin::{self, routing_key};
 use crate::error;
 use crate::link::Link;
 use crate::message;
+use crate::returns::Returns;
 use async_trait::async_trait;
 use ductape_core::error::Retry;
 use ductape_core::turns::{self, Place, Turns};
 use ductape_core::{Destination, Error, ErrorKind, Message, MessageId, Position, Publisher, Result};
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use futures_util::stream::{self, FuturesOrdered, Stream, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -24,14 +26,30 @@ use std::task::{Context, Poll, Waker};
 pub(crate) struct RabbitMqPublisher {
     link: Arc<Link>,
     destination: Destination,
-    channel: Mutex<Option<Arc<Channel>>>,
+    slot: Mutex<Slot>,
     /// Calls that overlap keep their order.
     turns: Turns,
 }
 
+/// What is published on.
+struct Slot {
+    channel: Option<Arc<Channel>>,
+    /// Which of the publishers' connections in a row the channel is of.
+    published_on: u64,
+    /// Whether a call has ended before its confirms were here since the channel was made or has last answered.
+    is_doubtful: bool,
+}
+
+/// What the messages of one call share.
+#[derive(Default)]
+struct Call {
+    /// How many were polled once.
+    started: AtomicUsize,
+    returns: Returns,
+}
+
 /// A batch whose frames are on the channel, and what is known of its messages so far.
 struct Sent<S> {
-    channel: Arc<Channel>,
     /// In the order of the messages.
     confirms: S,
     results: Vec<Result<Position>>,
@@ -59,36 +77,39 @@ impl Publisher for RabbitMqPublisher {
             let properties = message::properties(&message)?;
             Ok(Outgoing { message, properties })
         });
-        self.send(prepared.collect(), is_short).await
+        let call = Call::default();
+        let mut results = self.send(prepared.collect(), is_short, &call).await;
+        call.returns.correct(&mut results, || self.returned(), || self.perhaps_returned());
+        results
     }
 }
 
 impl RabbitMqPublisher {
     pub(crate) async fn open(link: Arc<Link>, destination: &Destination) -> Result<Self> {
-        let channel = confirming(&link).await?;
-        let channel = Mutex::new(Some(channel));
-        Ok(RabbitMqPublisher { link, destination: destination.clone(), channel, turns: Turns::default() })
+        let (channel, published_on) = confirming(&link).await?;
+        let slot = Mutex::new(Slot::new(channel, published_on));
+        Ok(RabbitMqPublisher { link, destination: destination.clone(), slot, turns: Turns::default() })
     }
 
-    async fn send(&self, batch: Vec<Result<Outgoing>>, is_short: bool) -> Vec<Result<Position>> {
+    /// The results, in which all that were confirmed count as taken.
+    async fn send(&self, batch: Vec<Result<Outgoing>>, is_short: bool, call: &Call) -> Vec<Result<Position>> {
         let count = batch.len();
-        let started = AtomicUsize::new(0);
         let mut batch = Some(batch);
-        let mut put = |channel: &Arc<Channel>| self.put(channel, batch.take().unwrap_or_default(), &started);
+        let mut put = |channel: &Arc<Channel>| self.put(channel, batch.take().unwrap_or_default(), call);
         let at_once = || {
             let is_free = is_short && !self.link.alarm.is_raised();
-            self.there().filter(|_| is_free).map(|channel| put(&channel))
+            self.sure().filter(|_| is_free).map(|channel| put(&channel))
         };
         let sent = match self.turns.at_once(at_once) {
             Ok(sent) => Ok(sent),
             // Apart: it is seldom, and what it may have to make anew would make every publish's future a large one.
             Err(place) => Box::pin(self.put_in_turn(place, put)).await,
         };
-        let Sent { channel, mut confirms, mut results } = match sent {
+        let Sent { mut confirms, mut results } = match sent {
             Ok(sent) => sent,
             Err(error) => return all(count, error),
         };
-        let abandoned = Abandoned { publisher: self, channel: Some(channel) };
+        let abandoned = Abandoned(Some(self));
         let deadline = tokio::time::Instant::now() + self.link.limit;
         loop {
             match tokio::time::timeout_at(deadline, confirms.next()).await {
@@ -104,28 +125,54 @@ impl RabbitMqPublisher {
         results
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Channel>>> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The channel, where it is not lost.
-    fn there(&self) -> Option<Arc<Channel>> {
-        self.slot().clone().filter(|channel| channel.status().connected())
+    /// The channel, where it is not lost and need not be asked whether it is.
+    fn sure(&self) -> Option<Arc<Channel>> {
+        let slot = self.slot();
+        if slot.is_doubtful { None } else { slot.there() }
     }
 
     /// Puts frames when it is their turn, on a channel that is made anew where it is lost.
     async fn put_in_turn<S>(&self, place: Place<'_>, put: impl FnOnce(&Arc<Channel>) -> S) -> Result<S> {
         let turn = self.link.alarm.turn(place, self.link.limit).await;
         let _turn = turn.ok_or_else(|| self.link.no_turn())?;
-        let channel = match self.there() {
+        let channel = match self.usable().await {
             Some(channel) => channel,
-            None => {
-                let channel = self.reopen().await?;
-                *self.slot() = Some(Arc::clone(&channel));
-                channel
-            }
+            None => self.reopen().await?,
         };
         Ok(put(&channel))
+    }
+
+    /// The channel, where it is not lost. Where it is in doubt the server is asked on it whether it still answers.
+    ///
+    /// It is kept where it does: what others have on it is then not overtaken by what follows on another, and not followed
+    /// by the channel's close either (see [`crate::farewells`]).
+    async fn usable(&self) -> Option<Arc<Channel>> {
+        let (channel, published_on, is_doubtful) = {
+            let slot = self.slot();
+            (slot.there()?, slot.published_on, slot.is_doubtful)
+        };
+        if !is_doubtful {
+            return Some(channel);
+        }
+        // It has them already. The question passes by all publishes that are still to be written.
+        let question = channel.confirm_select(ConfirmSelectOptions::default());
+        // Half the time, so that there is as much to connect anew.
+        let answer = tokio::time::timeout(self.link.limit / 2, question).await;
+        if matches!(answer, Ok(Ok(()))) {
+            self.slot().is_doubtful = false;
+            forget_abandoned(&channel);
+            return Some(channel);
+        }
+        self.slot().channel = None;
+        self.link.farewells.see_off(channel, self.link.limit);
+        if answer.is_err() {
+            self.link.let_go(published_on).await;
+        }
+        None
     }
 
     /// Puts the frames of a batch on the channel: the first poll of each message does.
@@ -133,10 +180,10 @@ impl RabbitMqPublisher {
         &'a self,
         channel: &Arc<Channel>,
         batch: Vec<Result<Outgoing>>,
-        started: &'a AtomicUsize,
+        call: &'a Call,
     ) -> Sent<impl Stream<Item = Result<Position>> + Unpin + use<'a>> {
         let count = batch.len();
-        let each = |outgoing| self.publish_one(Arc::clone(channel), outgoing, started);
+        let each = |outgoing| self.publish_one(Arc::clone(channel), outgoing, call);
         let mut batch = batch.into_iter();
         // What many tasks publish one by one does without the machinery for many.
         let mut confirms = match (count, batch.next()) {
@@ -149,33 +196,29 @@ impl RabbitMqPublisher {
         // Whoever waits for the confirms polls again, and is woken then. Also one that is refused here and now, and is
         // ready before the others are looked at, does not end this.
         let mut cx = Context::from_waker(Waker::noop());
-        while started.load(Ordering::Relaxed) < count {
+        while call.started.load(Ordering::Relaxed) < count {
             if let Poll::Ready(Some(result)) = confirms.poll_next_unpin(&mut cx) {
                 results.push(result);
             }
         }
-        Sent { channel: Arc::clone(channel), confirms, results }
+        Sent { confirms, results }
     }
 
     async fn publish_one(
         &self,
         channel: Arc<Channel>,
         outgoing: Result<Outgoing>,
-        started: &AtomicUsize,
+        call: &Call,
     ) -> Result<Position> {
-        started.fetch_add(1, Ordering::Relaxed);
+        call.started.fetch_add(1, Ordering::Relaxed);
         let Outgoing { message, properties } = outgoing?;
         let (exchange, key) = (self.link.exchange.as_str(), &**routing_key(&self.destination));
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let publish =
             channel.basic_publish(exchange.into(), key.into(), options, &message.payload, properties);
-        // Lapin says so before anything is written only where the channel is known to be gone.
-        let confirm = publish.await.map_err(|error| {
-            let sent = !matches!(error.kind(), lapin::ErrorKind::InvalidChannelState(..));
-            self.located(error::call(&error, "the publish", sent))
-        })?;
+        let confirm = publish.await.map_err(|error| self.located(error::not_put(&error)))?;
         match confirm.await {
-            Ok(confirmation) => self.confirmed(confirmation, message.id),
+            Ok(confirmation) => self.confirmed(confirmation, message.id, &call.returns),
             Err(error) => Err(self.unanswered(&error, message.payload.len())),
         }
     }
@@ -183,7 +226,7 @@ impl RabbitMqPublisher {
     /// A message of this size went out, and instead of a confirm the channel ended.
     fn unanswered(&self, error: &lapin::Error, size: usize) -> Error {
         let Some(limit) = error::refused_size(error) else {
-            return self.located(error::call(error, "the publish", true));
+            return self.located(error::unanswered(error));
         };
         self.link.takes_at_most(limit);
         if size > limit {
@@ -209,30 +252,42 @@ impl RabbitMqPublisher {
     /// that is declared again.
     async fn reopen(&self) -> Result<Arc<Channel>> {
         admin::ensure(&self.link, &self.destination).await?;
-        confirming(&self.link).await
+        let (channel, published_on) = confirming(&self.link).await?;
+        *self.slot() = Slot::new(Arc::clone(&channel), published_on);
+        Ok(channel)
     }
 
-    fn confirmed(&self, confirmation: Confirmation, id: MessageId) -> Result<Position> {
-        match confirmation {
-            Confirmation::Ack(None) => Ok(Position::Id(id)),
-            Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => {
-                let key = routing_key(&self.destination);
-                Err(self.located(
-                    Error::new(
-                        ErrorKind::DestinationNotFound,
-                        "no queue takes the message; the server returned it",
-                    )
-                    .with_context("routingKey", key)
-                    .with_help("make the group's queue again: open the connection anew, or `ductape apply`"),
-                ))
-            }
-            Confirmation::Nack(None) | Confirmation::NotRequested => Err(self.located(
-                // Of several groups' queues one refused it, and the others may have it.
-                Error::new(ErrorKind::DestinationFull, "a queue refused the message")
-                    .with_retry(Retry::Uncertain)
-                    .with_help("see the queue's bounds and the server's log"),
-            )),
+    /// Taken, until it is known which messages the server returned: lapin has that come with the confirm of any.
+    fn confirmed(&self, confirmation: Confirmation, id: MessageId, returns: &Returns) -> Result<Position> {
+        let is_taken = confirmation.is_ack();
+        if let Some(returned) = confirmation.take_message() {
+            returns.note(returned.properties.message_id().clone());
         }
+        if is_taken {
+            return Ok(Position::Id(id));
+        }
+        Err(self.located(
+            // Of several groups' queues one refused it, and the others may have it.
+            Error::new(ErrorKind::DestinationFull, "a queue refused the message")
+                .with_retry(Retry::Uncertain)
+                .with_help("see the queue's bounds and the server's log"),
+        ))
+    }
+
+    fn returned(&self) -> Error {
+        self.unrouted("no queue takes the message; the server returned it")
+    }
+
+    fn perhaps_returned(&self) -> Error {
+        let text = "the server returned messages that were published at the same time; whether this one was taken is not known";
+        self.unrouted(text).with_retry(Retry::Uncertain)
+    }
+
+    fn unrouted(&self, text: &str) -> Error {
+        let error = Error::new(ErrorKind::DestinationNotFound, text)
+            .with_context("routingKey", routing_key(&self.destination))
+            .with_help("make the group's queue again: open the connection anew, or `ductape apply`");
+        self.located(error)
     }
 
     fn located(&self, error: Error) -> Error {
@@ -240,30 +295,57 @@ impl RabbitMqPublisher {
     }
 }
 
-/// A batch whose caller may go away before its confirms are here. Lapin keeps what it is not asked for any more
-/// with the channel, so that channel is let go.
-struct Abandoned<'a> {
-    publisher: &'a RabbitMqPublisher,
-    channel: Option<Arc<Channel>>,
+impl Drop for RabbitMqPublisher {
+    fn drop(&mut self) {
+        let channel = self.slot().there();
+        // What callers who went away have left on it may still have to be written.
+        channel.into_iter().for_each(|channel| self.link.farewells.see_off(channel, self.link.limit));
+    }
 }
+
+impl Slot {
+    fn new(channel: Arc<Channel>, published_on: u64) -> Self {
+        Slot { channel: Some(channel), published_on, is_doubtful: false }
+    }
+
+    /// The channel, where it is not lost.
+    fn there(&self) -> Option<Arc<Channel>> {
+        self.channel.clone().filter(|channel| channel.status().connected())
+    }
+}
+
+/// A batch whose caller may go away before its confirms are here, or has waited long enough for them. The next call asks
+/// whether the server still answers.
+struct Abandoned<'a>(Option<&'a RabbitMqPublisher>);
 
 impl Abandoned<'_> {
     fn no_more(mut self) {
-        self.channel = None;
+        self.0 = None;
     }
 }
 
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
-        let Some(abandoned) = self.channel.take() else { return };
-        self.publisher.slot().take_if(|channel| channel.id() == abandoned.id());
+        if let Some(publisher) = self.0 {
+            publisher.slot().is_doubtful = true;
+        }
     }
 }
 
-async fn confirming(link: &Link) -> Result<Arc<Channel>> {
-    let channel = link.publishing().await?;
+/// Lets lapin forget the confirms that nobody waits for any more, which it keeps with the channel. Those that are not
+/// here yet it keeps until this is called again.
+fn forget_abandoned(channel: &Channel) {
+    // At first it waits for the last message, which may be another's; it does not a second time.
+    for _ in 0..2 {
+        let _ = channel.wait_for_confirms().now_or_never();
+    }
+}
+
+/// A channel with confirms, and which of the publishers' connections in a row it is of.
+async fn confirming(link: &Link) -> Result<(Arc<Channel>, u64)> {
+    let (channel, published_on) = link.publishing().await?;
     link.within("confirms", false, channel.confirm_select(ConfirmSelectOptions::default())).await?;
-    Ok(Arc::new(channel))
+    Ok((Arc::new(channel), published_on))
 }
 
 /// One result a message, of an error that is every message's.
