@@ -228,6 +228,13 @@ impl Client {
         }
         let publisher = self.open_publisher(&route).await.map_err(|error| located(error, &route))?;
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |(catalogue, _): &(Arc<Catalogue>, _)| {
+            catalogue.route(&route.event, route.env.as_str()).is_ok_and(|now| now.leads_as(&route))
+        };
+        // The catalogue may have been changed meanwhile.
+        if !state.catalogue.as_ref().is_some_and(is_known) {
+            return Ok(publisher);
+        }
         let key = (route.event.as_str().to_owned(), route.env.clone());
         Ok(state.publishers.entry(key).or_insert(publisher).clone())
     }
@@ -320,6 +327,10 @@ impl Client {
         let route = self.route(None, event, env).await?;
         let connection = self.connection(&route).await?;
         let deleted = connection.within(connection.broker.delete_group(&route.destination, group)).await;
+        // It may have been the default group, which the next use makes again.
+        connection.forget(&route.destination);
+        let key = (route.event.as_str().to_owned(), route.env.clone());
+        self.0.state.write().unwrap_or_else(PoisonError::into_inner).publishers.remove(&key);
         deleted.map_err(|error| located(error, &route).with_context("group", group))
     }
 

@@ -137,6 +137,12 @@ impl Message {
         self.extensions.as_ref()?.dead_letter.as_ref()
     }
 
+    /// Whether it was redriven, and for another group than this one, which has had it before.
+    pub(crate) fn is_for_another_group(&self, group: &str) -> bool {
+        let redriven = self.extensions.as_ref().and_then(|extensions| extensions.redrive_group.as_deref());
+        redriven.is_some_and(|of| of != group)
+    }
+
     /// Changes the extensions, copying them only where they are shared.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         Arc::make_mut(self.extensions.get_or_insert_default())

@@ -18,6 +18,7 @@
 //! - A stop ends within `drain_timeout` and ten seconds, whatever handlers and broker do.
 
 mod handler;
+mod keep;
 mod pace;
 mod receiver;
 mod running;
@@ -31,6 +32,8 @@ pub use handler::{
     Failure, FailureVerdict, FnHandler, Handler, IntoHandler, IntoOutcome, Outcome, Payload,
     PayloadAndDelivery, Raw,
 };
+pub(crate) use keep::keep_leases;
+pub(crate) use settle::{PATIENCE, answers};
 pub use stats::SubscriptionStats;
 
 use crate::broker::{Broker, Consumer, ConsumerOptions, Destination};
@@ -123,7 +126,7 @@ impl WorkerSource {
     pub(crate) async fn receive(&self, consumer: &dyn Consumer, max: usize) -> Result<Vec<Delivery>> {
         let received = AssertUnwindSafe(consumer.receive(max, RECEIVE_WAIT)).catch_unwind();
         let lost = |what| Err(Error::new(ErrorKind::ConnectionLost, what));
-        match tokio::time::timeout(RECEIVE_WAIT + self.deadline, received).await {
+        match tokio::time::timeout(RECEIVE_WAIT.saturating_add(self.deadline), received).await {
             Ok(Ok(received)) => received,
             Ok(Err(_)) => lost("the provider panicked in a receive"),
             Err(_) => lost("no answer to a receive"),

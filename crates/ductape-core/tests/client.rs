@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use ductape_core::catalogue::Catalogue;
-use ductape_core::client::{Client, Incoming, LetterFilter, NewMessage, Publish, Subscribe};
+use ductape_core::client::{Client, Incoming, IncomingStream, LetterFilter, NewMessage, Publish, Subscribe};
 use ductape_core::worker::Failure;
 use ductape_core::{Delivery, ErrorKind, RetryPolicy, Start};
 use ductape_memory::MemoryProvider;
@@ -283,4 +283,69 @@ async fn publishes_are_taken_in_the_order_in_which_they_were_begun_though_their_
         assert_eq!(incoming.message.payload, expected);
         incoming.ack().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_is_redriven_for_another_group_is_not_handed_out_by_hand() {
+    let client = client().await;
+    let raw = "order-events:raw";
+    let mut billing = client.broker().consume(Subscribe::new(raw)).await.unwrap();
+    let mut audit = client.broker().consume(Subscribe::new(raw).group("audit")).await.unwrap();
+    client.broker().publish(Publish::new(raw).payload("a")).await.unwrap();
+    next_by_hand(&mut audit).await.ack().await.unwrap();
+    next_by_hand(&mut billing).await.reject("not today").await.unwrap();
+    let letters = client.broker().dead_letters(raw, None).await.unwrap();
+    assert_eq!(letters.redrive(LetterFilter::All).await.unwrap().taken, 1);
+    client.broker().publish(Publish::new(raw).payload("b")).await.unwrap();
+    for (stream, expected) in [(&mut billing, &["a", "b"][..]), (&mut audit, &["b"][..])] {
+        for payload in expected {
+            let incoming = next_by_hand(stream).await;
+            assert_eq!(incoming.message.payload, *payload);
+            incoming.ack().await.unwrap();
+        }
+    }
+    let groups = async || client.inspect(raw, None).await.unwrap().destination.groups;
+    let begun = std::time::Instant::now();
+    while groups().await.iter().any(|group| group.lag != Some(0)) {
+        assert!(begun.elapsed() < DEADLINE, "all of them are settled");
+    }
+}
+
+async fn next_by_hand(stream: &mut IncomingStream) -> Incoming {
+    tokio::time::timeout(DEADLINE, stream.next()).await.expect("in time").unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_fails_again_is_not_redriven_again_by_the_same_call() {
+    let client = client().await;
+    let raw = "order-events:raw";
+    let rejects = |_: Delivery| async { Err::<(), _>(Failure::reject("never")) };
+    let rejecting = client.broker().subscribe(Subscribe::new(raw), rejects).await.unwrap();
+    let receipt = client.broker().publish(Publish::new(raw).payload("a")).await.unwrap();
+    let begun = std::time::Instant::now();
+    while rejecting.stats().dead_lettered < 1 {
+        assert!(begun.elapsed() < DEADLINE);
+        tokio::task::yield_now().await;
+    }
+    let letters = client.broker().dead_letters(raw, None).await.unwrap();
+    let ids = [receipt.id.to_string()];
+    let redriven = tokio::time::timeout(DEADLINE, letters.redrive(LetterFilter::Ids(&ids))).await;
+    assert_eq!(redriven.expect("it ends").unwrap().taken, 1);
+    rejecting.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_that_was_deleted_is_made_again_by_the_next_use() {
+    let client = client().await;
+    let raw = "order-events:raw";
+    client.ensure(raw, None).await.unwrap();
+    let group = async || client.inspect(raw, None).await.unwrap().destination.groups.remove(0);
+    let name = group().await.name;
+    client.delete_group(raw, None, &name).await.unwrap();
+    client.ensure(raw, None).await.unwrap();
+    assert_eq!(group().await.lag, Some(0));
+    client.broker().publish(Publish::new(raw).payload("a")).await.unwrap();
+    client.delete_group(raw, None, &name).await.unwrap();
+    client.broker().publish(Publish::new(raw).payload("b")).await.unwrap();
+    assert_eq!(group().await.lag, Some(1), "the publisher makes it too");
 }

@@ -37,6 +37,8 @@ enum Quirk {
     LosesReceived,
     HangsInPing,
     HangsInPublish,
+    /// For a second.
+    WaitsInConnect,
 }
 
 /// More than anybody would think of as a hiccup.
@@ -58,6 +60,9 @@ impl Provider for Odd {
     }
 
     async fn connect(&self, config: &ProviderConfig, options: &ConnectOptions) -> Result<Arc<dyn Broker>> {
+        if matches!(self.1, Quirk::WaitsInConnect) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         let inner = self.0.connect(config, options).await?;
         Ok(Arc::new(OddBroker(inner, self.1, Arc::default())))
     }
@@ -233,6 +238,47 @@ async fn a_verdict_without_an_answer_counts_as_not_settled_and_its_message_comes
 async fn a_verdict_is_told_until_it_is_taken() {
     let stats = handles(Quirk::RefusesSettle, &["first"]).await;
     assert_eq!((stats.acked, stats.unsettled, stats.reconnects), (2, 0, 0), "{stats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_by_hand_is_told_until_it_is_taken() {
+    let client = client(Quirk::RefusesSettle, DEADLINE).await;
+    let mut stream = client.broker().consume(Subscribe::new(EVENT)).await.unwrap();
+    publish(&client, "once").await.unwrap();
+    stream.next().await.unwrap().unwrap().ack().await.unwrap();
+    stream.close().await;
+    assert_eq!(client.inspect(EVENT, None).await.unwrap().destination.groups[0].lag, Some(0));
+}
+
+/// Nobody else would ever have it, since its lease is renewed as long as the consumer lives.
+#[tokio::test]
+async fn what_was_settled_by_hand_and_not_taken_comes_again() {
+    for quirk in [Quirk::PanicsInSettle, Quirk::AnswersNoSettle] {
+        let client = client(quirk, DEADLINE).await;
+        let mut stream = client.broker().consume(Subscribe::new(EVENT)).await.unwrap();
+        publish(&client, "twice").await.unwrap();
+        let first = stream.next().await.unwrap().unwrap();
+        assert_eq!(first.ack().await.unwrap_err().kind(), ErrorKind::ProviderFailed);
+        let told = tokio::time::timeout(DEADLINE, stream.next()).await.expect("in time").unwrap();
+        assert_eq!(told.unwrap_err().kind(), ErrorKind::ConnectionLost);
+        let again = tokio::time::timeout(DEADLINE, stream.next()).await.expect("in time").unwrap().unwrap();
+        assert_eq!(again.message.payload, "\"twice\"");
+        again.ack().await.unwrap();
+        stream.close().await;
+        assert_eq!(client.inspect(EVENT, None).await.unwrap().destination.groups[0].lag, Some(0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_being_made_at_the_close_is_closed_too() {
+    let client = client(Quirk::WaitsInConnect, DEADLINE).await;
+    let (published, closed) = join(publish(&client, "late"), async {
+        tokio::task::yield_now().await;
+        client.close().await
+    })
+    .await;
+    closed.unwrap();
+    assert_eq!(published.unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[tokio::test(start_paused = true)]

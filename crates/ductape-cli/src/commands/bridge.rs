@@ -83,7 +83,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let publisher = client.broker().publisher(&arguments.event, Some(&arguments.to)).await?;
     let subscribe = subscribe(context, &client, arguments, &from, &group).await?;
     let mut stream = client.broker().consume(subscribe).await?;
-    let copier = Copier::new(context.format(), publisher, group.clone(), arguments.skip_refused);
+    let copier = Copier::new(context.format(), publisher, arguments.skip_refused);
     let mut bridge = Bridge { context, arguments, client: &client, group, copier, counts: Counts::default() };
     let begun = Instant::now();
     let outcome = bridge.run(&mut stream, &mut stop).await;

@@ -28,6 +28,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether another route leads to the same place, by the same rules.
+    pub(crate) fn leads_as(&self, other: &Route) -> bool {
+        self.config == other.config && self.destination == other.destination && self.topic == other.topic
+    }
+
     /// Where the topic's dead letters go.
     pub fn dead_letters(&self) -> Destination {
         dead_letters(self.config.kind(), &self.destination)

@@ -2,7 +2,7 @@
 
 use crate::broker::{Broker, ConnectOptions, Destination, Provider};
 use crate::catalogue::Route;
-use crate::config::ProviderKind;
+use crate::config::{ProviderConfig, ProviderKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tag::Tag;
 use crate::worker::within;
@@ -27,10 +27,13 @@ pub(super) struct Connection {
 pub(super) struct Connections {
     providers: HashMap<ProviderKind, Arc<dyn Provider>>,
     options: ConnectOptions,
-    /// A cell each, so that connecting to one does not hold up the others.
-    open: Mutex<HashMap<Address, Arc<OnceCell<Arc<Connection>>>>>,
+    /// What each was made from. One whose config has changed since stays open for those who use it, until the close.
+    open: Mutex<HashMap<Address, Vec<(ProviderConfig, Cell)>>>,
     closed: AtomicBool,
 }
+
+/// One each, so that connecting to one does not hold up the others.
+type Cell = Arc<OnceCell<Arc<Connection>>>;
 
 impl Connections {
     pub(super) fn new(providers: Vec<Arc<dyn Provider>>, options: ConnectOptions) -> Self {
@@ -54,12 +57,25 @@ impl Connections {
         let cell = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             if self.closed.load(Ordering::Acquire) {
-                return Err(Error::closed("the client").with_help("open another"));
+                return Err(closed());
             }
-            Arc::clone(open.entry(address).or_default())
+            let made = open.entry(address).or_default();
+            match made.iter().find(|(config, _)| *config == route.config) {
+                Some((_, cell)) => Arc::clone(cell),
+                None => {
+                    made.push((route.config.clone(), Cell::default()));
+                    Arc::clone(&made[made.len() - 1].1)
+                }
+            }
         };
         let connection = cell.get_or_try_init(|| self.connect(route)).await;
-        connection.cloned().map_err(|error| located(error, route))
+        let connection = connection.cloned().map_err(|error| located(error, route))?;
+        if self.closed.load(Ordering::Acquire) {
+            // It was being made when all others were closed. What comes of it nobody waits for.
+            let _ = connection.within(connection.broker.close()).await;
+            return Err(closed());
+        }
+        Ok(connection)
     }
 
     async fn connect(&self, route: &Route) -> Result<Arc<Connection>> {
@@ -84,7 +100,7 @@ impl Connections {
             std::mem::take(&mut *open)
         };
         let mut result = Ok(());
-        for connection in open.into_values().filter_map(|cell| cell.get().cloned()) {
+        for connection in open.into_values().flatten().filter_map(|(_, cell)| cell.get().cloned()) {
             result = result.and(connection.within(connection.broker.close()).await);
         }
         result
@@ -101,6 +117,11 @@ impl Connection {
         cell.get_or_try_init(|| self.within(self.broker.ensure(destination))).await.copied()
     }
 
+    /// Lets the next use see to it again that a destination is there.
+    pub(super) fn forget(&self, destination: &Destination) {
+        self.ensured.lock().unwrap_or_else(PoisonError::into_inner).remove(destination);
+    }
+
     /// A call to the broker, with the deadline that every call has.
     pub(super) async fn within<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         within(self.deadline, call).await
@@ -113,6 +134,10 @@ pub(super) fn located(error: Error, route: &Route) -> Error {
         .with_context("event", &route.event)
         .with_context("env", &route.env)
         .with_context("provider", route.config.kind())
+}
+
+fn closed() -> Error {
+    Error::closed("the client").with_help("open another")
 }
 
 fn not_enabled(kind: ProviderKind) -> Error {

@@ -12,7 +12,9 @@ use crate::delivery::{Delivery, Settlement, Token, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::retry::RetryPolicy;
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
+use crate::worker::keep_leases;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,7 @@ pub struct DeadLetters {
     route: Route,
     /// Letters that failed after this are left: they would go round for ever.
     opened: Timestamp,
+    clock: Clock,
 }
 
 /// Which dead letters.
@@ -62,8 +65,9 @@ impl DeadLetters {
     pub(super) async fn open(client: &Client, event: &str, env: Option<&str>) -> Result<Self> {
         let route = client.route(None, event, env).await?;
         let broker = Arc::clone(&client.connection(&route).await?.broker);
-        let opened = client.0.connections.options().clock.now();
-        Ok(DeadLetters { broker, route, opened })
+        let clock = client.0.connections.options().clock.clone();
+        let opened = clock.now();
+        Ok(DeadLetters { broker, route, opened, clock })
     }
 
     /// The oldest dead letters, `limit` at most; each tells of itself through [`Message::dead_letter`].
@@ -152,7 +156,12 @@ impl DeadLetters {
         let mut options = ConsumerOptions::new(Arc::clone(&destination.default_group));
         options.max_in_flight = MAX_SCAN;
         let consumer = self.broker.consumer(&destination, &options).await.map_err(|e| self.located(e))?;
-        let scanned = scan_with(&*consumer, waiting, search).await.map_err(|e| self.located(e));
+        let scanned = tokio::select! {
+            biased;
+            scanned = scan_with(&*consumer, waiting, search) => scanned.map_err(|e| self.located(e)),
+            // It ends only with its consumer, which nobody closes meanwhile but with the connection.
+            () = keep_leases(&*consumer, &self.clock, options.lease) => Err(self.located(Error::closed("the connection"))),
+        };
         // Gives back what is still in hand, also after an error.
         let closed = consumer.close().await.map_err(|e| self.located(e));
         let scanned = scanned?;
@@ -199,14 +208,20 @@ enum Search<'s> {
 }
 
 impl Search<'_> {
-    /// Whether this letter is to be taken away.
-    fn takes(&self, letter: &Message) -> bool {
+    /// Whether this letter is to be taken away. `taken` is when those failed that were taken before, by their ids: one that
+    /// was redriven and has failed again since would go round for ever.
+    fn takes(&self, letter: &Message, taken: &mut HashMap<String, Timestamp>) -> bool {
         match self {
             Search::First(_) | Search::One(_) => false,
             Search::Taken { filter: LetterFilter::All, until, .. } => {
                 letter.dead_letter().is_none_or(|dead| dead.failed_at <= *until)
             }
-            Search::Taken { filter: LetterFilter::Ids(ids), .. } => ids.contains(&letter.id.to_string()),
+            Search::Taken { filter: LetterFilter::Ids(ids), .. } => {
+                let (id, failed_at) =
+                    (letter.id.to_string(), letter.dead_letter().map(|dead| dead.failed_at));
+                let failed_at = failed_at.unwrap_or_default();
+                ids.contains(&id) && *taken.entry(id).or_insert(failed_at) == failed_at
+            }
         }
     }
 
@@ -236,6 +251,7 @@ struct Scanned {
 
 async fn scan_with(consumer: &dyn Consumer, waiting: Waiting, search: Search<'_>) -> Result<Scanned> {
     let (mut scanned, mut left, mut seen) = (Scanned::default(), Vec::new(), 0);
+    let mut taken_before = HashMap::new();
     while seen < MAX_SCAN {
         let batch = consumer.receive(BATCH.min(MAX_SCAN - seen), waiting.past(seen)).await?;
         if batch.is_empty() {
@@ -244,7 +260,7 @@ async fn scan_with(consumer: &dyn Consumer, waiting: Waiting, search: Search<'_>
         seen += batch.len();
         let enough = search.see(&batch, &mut scanned.found);
         let (wanted, others): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|delivery| search.takes(&delivery.message));
+            batch.into_iter().partition(|delivery| search.takes(&delivery.message, &mut taken_before));
         // Given back only at the end, or they would come again at once.
         left.extend(others.into_iter().map(|delivery| delivery.token));
         let taken = match search {

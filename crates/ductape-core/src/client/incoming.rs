@@ -7,14 +7,17 @@
 //! The feeder keeps the leases and replaces a lost consumer; the settler puts verdicts together that come
 //! while a settle call is under way. An item that is dropped without a verdict is released.
 
+mod settler;
+
 use crate::broker::Consumer;
 use crate::dead_letter::{DeadLetterSink, bury};
 use crate::delivery::{Delivery, Settlement, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::retry::RetryPolicy;
 use crate::time::Clock;
-use crate::worker::{WorkerSource, is_lost};
+use crate::worker::{WorkerSource, is_lost, keep_leases};
 use futures_core::Stream;
+use settler::{CALL_LIMIT, Order, settle_all};
 use std::fmt;
 use std::ops::Deref;
 use std::pin::Pin;
@@ -22,10 +25,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-
-const CALL_LIMIT: Duration = Duration::from_secs(30);
-/// Verdicts of one settle call.
-const SETTLE_BATCH: usize = 1024;
 
 /// Deliveries to be settled by hand, as a [`Stream`]. At most `max_in_flight` are unsettled at a time; past
 /// them the stream waits for verdicts. Dropping it closes the consumer in the background.
@@ -40,23 +39,23 @@ pub struct IncomingStream {
 #[must_use = "a delivery that is dropped is released and comes again"]
 pub struct Incoming {
     delivery: Delivery,
-    consumer: Arc<dyn Consumer>,
+    source: Arc<Source>,
     settler: mpsc::UnboundedSender<Order>,
     context: Arc<Place>,
     settled: bool,
+}
+
+/// The consumer that handed deliveries out.
+struct Source {
+    consumer: Arc<dyn Consumer>,
+    /// Whether it did not take a verdict, and is to be replaced.
+    given_up: watch::Sender<bool>,
 }
 
 struct Place {
     dead_letters: Arc<DeadLetterSink>,
     group: Arc<str>,
     clock: Clock,
-}
-
-/// Verdicts on their way, all for one consumer, and who waits for them.
-struct Order {
-    consumer: Arc<dyn Consumer>,
-    settlements: Vec<Settlement>,
-    done: Option<oneshot::Sender<Vec<Result<()>>>>,
 }
 
 impl IncomingStream {
@@ -117,7 +116,8 @@ impl Incoming {
     /// Acknowledges: it never comes back to this group.
     ///
     /// # Errors
-    /// `LEASE_LOST` where it is no longer this consumer's; `CONNECTION_LOST`, `TIMEOUT`: it comes again.
+    /// `LEASE_LOST` where it is no longer this consumer's. Any other, once telling it again for 30 s has not helped:
+    /// the consumer is replaced, and what is unsettled comes again.
     pub async fn ack(self) -> Result<()> {
         self.settle(Verdict::Ack).await
     }
@@ -133,7 +133,7 @@ impl Incoming {
         // Around a reconnect there are deliveries of two consumers; each gets its own.
         while let Some(mut first) = rest.next() {
             let mut settlements = vec![first.verdict(Verdict::Ack)];
-            while let Some(mut next) = rest.next_if(|next| Arc::ptr_eq(&next.consumer, &first.consumer)) {
+            while let Some(mut next) = rest.next_if(|next| Arc::ptr_eq(&next.source, &first.source)) {
                 settlements.push(next.verdict(Verdict::Ack));
             }
             answers.push((settlements.len(), first.order(settlements)));
@@ -182,6 +182,12 @@ impl Incoming {
         answer.unwrap_or_else(|| Err(Error::closed("the consumer")))
     }
 
+    /// Acknowledges what was redriven for another group, unseen.
+    fn pass_over(mut self) {
+        let settlements = vec![self.verdict(Verdict::Ack)];
+        drop(self.order(settlements));
+    }
+
     fn verdict(&mut self, verdict: Verdict) -> Settlement {
         self.settled = true;
         Settlement { token: self.delivery.token.clone(), verdict }
@@ -189,7 +195,7 @@ impl Incoming {
 
     fn order(&self, settlements: Vec<Settlement>) -> oneshot::Receiver<Vec<Result<()>>> {
         let (done, answer) = oneshot::channel();
-        let order = Order { consumer: Arc::clone(&self.consumer), settlements, done: Some(done) };
+        let order = Order { source: Arc::clone(&self.source), settlements, done: Some(done) };
         // The settler goes after the last item; without one the consumer is closed and has released it.
         let _ = self.settler.send(order);
         answer
@@ -208,7 +214,7 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.settled {
             let settlements = vec![self.verdict(Verdict::Release)];
-            let order = Order { consumer: Arc::clone(&self.consumer), settlements, done: None };
+            let order = Order { source: Arc::clone(&self.source), settlements, done: None };
             // As above: without a settler it is released already.
             let _ = self.settler.send(order);
         }
@@ -239,7 +245,7 @@ impl Feeder {
         });
         // Bounded by `max_in_flight`: one order a delivery.
         let (settler, orders) = mpsc::unbounded_channel();
-        let settling = tokio::spawn(settle_all(orders));
+        let settling = tokio::spawn(settle_all(orders, source.clock.clone()));
         Feeder { source, items, settler, settling, context }
     }
 
@@ -247,29 +253,54 @@ impl Feeder {
         let mut current = Some(consumer);
         let mut failed = 0;
         while let Some(consumer) = current.take() {
+            let source = Arc::new(Source { consumer, given_up: watch::Sender::new(false) });
             let end = tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => None,
-                error = self.feed(&consumer, &mut failed) => error,
-                () = keep(&*consumer, &self.source) => None,
+                error = self.given_up(&source) => Some(error),
+                error = self.feed(&source, &mut failed) => error,
+                () = self.keep(&source) => None,
             };
-            let Some(error) = end else { return self.close(&consumer).await };
+            let Some(error) = end else { return self.close(&source.consumer).await };
+            // A lost one gives back what it had, at the latest, when nobody holds it.
+            drop(source);
             if self.items.send(Err(error)).await.is_ok() {
                 current = self.reopen(&mut failed, &mut stopping).await;
             }
         }
     }
 
+    /// Waits until the consumer did not take a verdict, and has it give back what it holds.
+    async fn given_up(&self, source: &Source) -> Error {
+        let mut given_up = source.given_up.subscribe();
+        // The sender lives as long as `source`.
+        let _ = given_up.wait_for(|given_up| *given_up).await;
+        let _ = tokio::time::timeout(CALL_LIMIT, source.consumer.close()).await;
+        Error::new(ErrorKind::ConnectionLost, "the consumer did not take a verdict")
+    }
+
+    /// Renews leases for ever: a consumer that is closed ends otherwise.
+    async fn keep(&self, source: &Source) {
+        keep_leases(&*source.consumer, &self.source.clock, self.source.consumer.lease).await;
+        std::future::pending().await
+    }
+
     /// Hands deliveries over until the consumer is lost (the error) or nobody takes them (`None`).
-    async fn feed(&self, consumer: &Arc<dyn Consumer>, failed: &mut u32) -> Option<Error> {
+    async fn feed(&self, source: &Arc<Source>, failed: &mut u32) -> Option<Error> {
         loop {
             let room = self.items.reserve().await.ok()?;
             drop(room);
-            match self.source.receive(&**consumer, self.source.consumer.max_in_flight).await {
+            match self.source.receive(&*source.consumer, self.source.consumer.max_in_flight).await {
                 Ok(deliveries) => {
                     *failed = 0;
                     for delivery in deliveries {
-                        self.items.send(Ok(self.incoming(delivery, consumer))).await.ok()?;
+                        let is_anothers = delivery.message.is_for_another_group(&self.context.group);
+                        let incoming = self.incoming(delivery, source);
+                        if is_anothers {
+                            incoming.pass_over();
+                        } else {
+                            self.items.send(Ok(incoming)).await.ok()?;
+                        }
                     }
                 }
                 Err(error) if is_lost(&error) => return Some(error),
@@ -283,10 +314,10 @@ impl Feeder {
         }
     }
 
-    fn incoming(&self, delivery: Delivery, consumer: &Arc<dyn Consumer>) -> Incoming {
+    fn incoming(&self, delivery: Delivery, source: &Arc<Source>) -> Incoming {
         Incoming {
             delivery,
-            consumer: Arc::clone(consumer),
+            source: Arc::clone(source),
             settler: self.settler.clone(),
             context: Arc::clone(&self.context),
             settled: false,
@@ -324,53 +355,5 @@ impl Feeder {
         // Verdicts on what users still hold may take any time; what is not settled in time comes again.
         let _ = tokio::time::timeout(CALL_LIMIT, settling).await;
         let _ = tokio::time::timeout(CALL_LIMIT, consumer.close()).await;
-    }
-}
-
-/// Renews leases for ever.
-async fn keep(consumer: &dyn Consumer, source: &WorkerSource) {
-    loop {
-        source.clock.sleep(source.consumer.lease / 3).await;
-        match tokio::time::timeout(source.consumer.lease, consumer.extend()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "leases were not renewed"),
-            Err(_) => tracing::warn!("leases were not renewed: no answer"),
-        }
-    }
-}
-
-async fn settle_all(mut orders: mpsc::UnboundedReceiver<Order>) {
-    let mut batch = Vec::new();
-    while orders.recv_many(&mut batch, SETTLE_BATCH).await > 0 {
-        let mut rest = std::mem::take(&mut batch).into_iter().peekable();
-        // Around a reconnect there are orders for two consumers; each gets its own.
-        while let Some(first) = rest.next() {
-            let consumer = Arc::clone(&first.consumer);
-            let mut same = vec![first];
-            while let Some(order) = rest.next_if(|order| Arc::ptr_eq(&order.consumer, &consumer)) {
-                same.push(order);
-            }
-            settle(&*consumer, same).await;
-        }
-    }
-}
-
-async fn settle(consumer: &dyn Consumer, mut orders: Vec<Order>) {
-    let counts: Vec<usize> = orders.iter().map(|order| order.settlements.len()).collect();
-    let settlements: Vec<_> =
-        orders.iter_mut().flat_map(|order| std::mem::take(&mut order.settlements)).collect();
-    let count = settlements.len();
-    let results = match tokio::time::timeout(CALL_LIMIT, consumer.settle(settlements)).await {
-        Ok(results) => results,
-        Err(_) => (0..count).map(|_| Err(Error::new(ErrorKind::Timeout, "no answer to a settle"))).collect(),
-    };
-    let mut results = results.into_iter();
-    for (order, count) in orders.into_iter().zip(counts) {
-        if let Some(done) = order.done {
-            // The user may have stopped waiting.
-            let _ = done.send(results.by_ref().take(count).collect());
-        } else {
-            results.by_ref().take(count).for_each(drop);
-        }
     }
 }

@@ -4,6 +4,7 @@
 mod suspects;
 
 use super::handler::Handler;
+use super::keep::keep_leases;
 use super::settle::settle;
 use super::shard::{Inbound, Shard};
 use super::shared::Shared;
@@ -284,25 +285,13 @@ impl<H: Handler> Receiver<H> {
         }
     }
 
-    /// Renews the consumer's leases every third of their time, apart from everything that might be slow; sooner again
-    /// where that failed. It ends with what is returned, however the receiver ends.
+    /// Renews the consumer's leases apart from everything that might be slow. It ends with what is returned, however the
+    /// receiver ends.
     fn keep_leases(&self, consumer: &Arc<dyn Consumer>) -> JoinSet<()> {
         let (consumer, clock) = (Arc::clone(consumer), self.shared.clock.clone());
-        let third = self.source.consumer.lease / 3;
+        let lease = self.source.consumer.lease;
         let mut keeper = JoinSet::new();
-        keeper.spawn(async move {
-            let mut wait = third;
-            loop {
-                clock.sleep(wait).await;
-                wait = third / 4;
-                match tokio::time::timeout(third, consumer.extend()).await {
-                    Ok(Ok(())) => wait = third,
-                    Ok(Err(error)) if error.kind() == ErrorKind::Closed => return,
-                    Ok(Err(error)) => tracing::warn!(%error, "leases were not renewed"),
-                    Err(_) => tracing::warn!("leases were not renewed: no answer"),
-                }
-            }
-        });
+        keeper.spawn(async move { keep_leases(&*consumer, &clock, lease).await });
         keeper
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// For how long a verdict is told again before the consumer is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Calls made for one verdict during a stop, which must not wait for a broker that is gone.
 const TRIES_AT_STOP: u32 = 3;
 
@@ -29,7 +29,7 @@ pub(super) async fn settle<H>(shared: Arc<Shared<H>>, source: Source, batch: Vec
         ..RetryPolicy::default()
     };
     while !open.is_empty() {
-        let (count, results) = (open.len(), call(&*source.consumer, open.clone(), shared.deadline).await);
+        let (count, results) = (open.len(), answers(&*source.consumer, open.clone(), shared.deadline).await);
         let stopping = shared.is_stopping();
         (failed, at_stop) = (failed + 1, at_stop + u32::from(stopping));
         let in_time = match stopping {
@@ -48,9 +48,13 @@ pub(super) async fn settle<H>(shared: Arc<Shared<H>>, source: Source, batch: Vec
     }
 }
 
-/// As many results as settlements, whatever the provider does: one that panics must not take the shard along,
-/// since what the shard holds would be leased for ever.
-async fn call(consumer: &dyn Consumer, batch: Vec<Settlement>, deadline: Duration) -> Vec<Result<()>> {
+/// As many results as settlements, whatever the provider does: one that panics must not take the caller along,
+/// since what that holds would be leased for ever.
+pub(crate) async fn answers(
+    consumer: &dyn Consumer,
+    batch: Vec<Settlement>,
+    deadline: Duration,
+) -> Vec<Result<()>> {
     let len = batch.len();
     let settle = AssertUnwindSafe(consumer.settle(batch)).catch_unwind();
     let (mut results, rest) = match tokio::time::timeout(deadline, settle).await {

@@ -33,38 +33,28 @@ struct Sorted {
 pub(super) struct Copier {
     format: Format,
     publisher: EventPublisher,
-    group: String,
     skip_refused: bool,
     retry: RetryPolicy,
 }
 
 impl Copier {
-    pub(super) fn new(format: Format, publisher: EventPublisher, group: String, skip_refused: bool) -> Self {
+    pub(super) fn new(format: Format, publisher: EventPublisher, skip_refused: bool) -> Self {
         let retry = RetryPolicy {
             initial: Duration::from_millis(200),
             max: Duration::from_secs(30),
             ..RetryPolicy::default()
         };
-        Copier { format, publisher, group, skip_refused, retry }
+        Copier { format, publisher, skip_refused, retry }
     }
 
     /// Copies a batch and acknowledges what was taken. What is left, after a refusal or a stop, is given back.
     pub(super) async fn copy(&self, batch: Vec<Incoming>, stop: &mut Stop, counts: &mut Counts) -> Outcome {
-        let (batch, others) = batch.into_iter().partition(|incoming| self.is_ours(incoming));
-        self.acknowledge(others).await;
         for round in rounds(batch) {
             if !self.round(round, stop, counts).await? {
                 return Ok(());
             }
         }
         Ok(())
-    }
-
-    /// What was redriven for another group was copied when it was published.
-    fn is_ours(&self, incoming: &Incoming) -> bool {
-        let group =
-            incoming.message.extensions.as_ref().and_then(|extensions| extensions.redrive_group.as_deref());
-        group.is_none_or(|group| group == self.group)
     }
 
     /// Copies until all of a round are taken or refused. Whether to go on.

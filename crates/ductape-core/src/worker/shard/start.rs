@@ -166,8 +166,7 @@ impl<H: Handler> Shard<H> {
     }
 
     pub(super) fn is_for_another_group(&self, task: &Task) -> bool {
-        let Some(extensions) = &task.delivery.message.extensions else { return false };
-        extensions.redrive_group.as_ref().is_some_and(|group| *group != self.shared.group)
+        task.delivery.message.is_for_another_group(&self.shared.group)
     }
 
     pub(super) fn keep_running(&mut self, mut task: Task, place: Place<H::Future>) {
