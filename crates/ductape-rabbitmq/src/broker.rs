@@ -14,14 +14,19 @@ use ductape_core::{
     Broker, ConnectOptions, Consumer, ConsumerOptions, Destination, Error, ErrorKind, Provider,
     ProviderConfig, ProviderKind, Publisher, Result,
 };
-use std::sync::Arc;
+use futures_util::future::join_all;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// Makes connections to RabbitMQ servers (`type: RABBITMQ`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RabbitMqProvider;
 
-struct RabbitMqBroker(Arc<Link>);
+struct RabbitMqBroker {
+    link: Arc<Link>,
+    /// What is open, to be closed before the connections.
+    consumers: Mutex<Vec<Weak<RabbitMqConsumer>>>,
+}
 
 /// How often a consumer is tried to be opened, and how long apart.
 const OPENINGS: usize = 3;
@@ -41,7 +46,19 @@ impl Provider for RabbitMqProvider {
         };
         let link = Arc::new(Link::new(config, options)?);
         admin::ping(&link).await?;
-        Ok(Arc::new(RabbitMqBroker(link)))
+        Ok(Arc::new(RabbitMqBroker { link, consumers: Mutex::default() }))
+    }
+}
+
+impl RabbitMqBroker {
+    fn consumers(&self) -> MutexGuard<'_, Vec<Weak<RabbitMqConsumer>>> {
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, consumer: &Arc<RabbitMqConsumer>) {
+        let mut consumers = self.consumers();
+        consumers.retain(|consumer| consumer.strong_count() > 0);
+        consumers.push(Arc::downgrade(consumer));
     }
 }
 
@@ -64,15 +81,15 @@ impl Broker for RabbitMqBroker {
     }
 
     async fn ensure(&self, destination: &Destination) -> Result<()> {
-        admin::ensure(&self.0, destination).await
+        admin::ensure(&self.link, destination).await
     }
 
     async fn inspect(&self, destination: &Destination) -> Result<Inspection> {
-        admin::inspect(&self.0, destination).await
+        admin::inspect(&self.link, destination).await
     }
 
     async fn publisher(&self, destination: &Destination) -> Result<Arc<dyn Publisher>> {
-        Ok(Arc::new(RabbitMqPublisher::open(Arc::clone(&self.0), destination).await?))
+        Ok(Arc::new(RabbitMqPublisher::open(Arc::clone(&self.link), destination).await?))
     }
 
     async fn consumer(
@@ -80,28 +97,42 @@ impl Broker for RabbitMqBroker {
         destination: &Destination,
         options: &ConsumerOptions,
     ) -> Result<Arc<dyn Consumer>> {
-        admin::ensure_group(&self.0, destination, &options.group).await?;
-        let mut opened = RabbitMqConsumer::open(Arc::clone(&self.0), destination, options).await;
+        admin::ensure_group(&self.link, destination, &options.group).await?;
+        let mut opened = RabbitMqConsumer::open(Arc::clone(&self.link), destination, options).await;
         for _ in 1..OPENINGS {
             // A quorum queue that is just made may have no leader yet, at which the server drops the connection.
             if !opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionLost) {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
-            opened = RabbitMqConsumer::open(Arc::clone(&self.0), destination, options).await;
+            opened = RabbitMqConsumer::open(Arc::clone(&self.link), destination, options).await;
         }
-        Ok(Arc::new(opened?))
+        let consumer = Arc::new(opened?);
+        self.remember(&consumer);
+        // A close that came meanwhile may have looked before it was there.
+        if let Err(closed) = self.link.check_open("the connection") {
+            consumer.close().await?;
+            return Err(closed);
+        }
+        Ok(consumer)
     }
 
     async fn delete_group(&self, destination: &Destination, group: &str) -> Result<()> {
-        admin::delete_group(&self.0, destination, group).await
+        admin::delete_group(&self.link, destination, group).await
     }
 
     async fn ping(&self) -> Result<()> {
-        admin::ping(&self.0).await
+        admin::ping(&self.link).await
     }
 
     async fn close(&self) -> Result<()> {
-        self.0.close().await
+        self.link.shut();
+        // A consumer sees that the server has what it was told; a connection that just ends may forget it.
+        let open: Vec<_> = self.consumers().iter().filter_map(Weak::upgrade).collect();
+        let closes = join_all(open.iter().map(|consumer| consumer.close()));
+        if tokio::time::timeout(self.link.limit, closes).await.is_err() {
+            tracing::debug!("consumers did not close in time; verdicts may be lost");
+        }
+        self.link.close().await
     }
 }

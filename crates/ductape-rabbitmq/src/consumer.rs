@@ -20,7 +20,7 @@ use ductape_core::{
 };
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,14 @@ use tokio::sync::{Notify, OnceCell, watch};
 
 /// Tells deliveries of one consumer from those of another.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// The longest that a receive waits, whatever is asked: a time beyond it need not exist.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400 * 365);
+
+/// For how long the server leaves a delivery unsettled, in milliseconds: in practice for ever, since a worker holds what it
+/// retries later, and heartbeats find a process that is gone. RabbitMQ 4.3 and later heed it, and those before pass it
+/// over. As an argument of the queue it would make every queue that is there a mismatch.
+const CONSUMER_TIMEOUT: i64 = i32::MAX as i64;
 
 /// A member of a group.
 pub(crate) struct RabbitMqConsumer {
@@ -63,6 +71,8 @@ struct State {
     requeued: Vec<u64>,
     /// Whether verdicts could not be told. Nothing can from then on.
     is_lost: bool,
+    /// Whether verdicts are being told, or were by one who went away before it knew that they were.
+    is_doubtful: bool,
 }
 
 /// What the server sends.
@@ -70,6 +80,8 @@ struct Incoming {
     consumer: lapin::Consumer,
     /// The attributes of the last delivery.
     last: Option<Arc<Attributes>>,
+    /// Why nothing comes any more. The client library tells it once, and what came before it is handed out first.
+    ended: Option<Error>,
 }
 
 /// A delivery that is not settled; with an ordered destination, what it takes to hand it out again.
@@ -86,9 +98,8 @@ impl RabbitMqConsumer {
         let prefetch = u16::try_from(options.max_in_flight.max(1)).unwrap_or(u16::MAX);
         link.within("the prefetch", false, channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let name = queue(&link, destination, &options.group);
-        let (member, table) = (options.member.as_ref().into(), FieldTable::default());
-        let consume =
-            channel.basic_consume(name.as_str().into(), member, BasicConsumeOptions::default(), table);
+        let (member, consume) = (options.member.as_ref().into(), BasicConsumeOptions::default());
+        let consume = channel.basic_consume(name.as_str().into(), member, consume, arguments());
         let consumer = link.within(&format!("the consumer of the queue `{name}`"), false, consume).await?;
         Ok(RabbitMqConsumer {
             in_flight: link.count_in_flight(&name),
@@ -99,7 +110,7 @@ impl RabbitMqConsumer {
             group: Arc::clone(&options.group),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             own,
-            incoming: tokio::sync::Mutex::new(Incoming { consumer, last: None }),
+            incoming: tokio::sync::Mutex::new(Incoming { consumer, last: None, ended: None }),
             state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             again: Notify::new(),
@@ -122,20 +133,39 @@ impl RabbitMqConsumer {
 
     /// Takes what is there, without waiting. An error only where nothing is there.
     fn take_ready(&self, incoming: &mut Incoming, max: usize) -> Result<Vec<Delivery>> {
+        if let Some(error) = &incoming.ended {
+            return Err(error.replicate());
+        }
         let mut taken = self.take_again(max);
         let again = taken.len();
         let received = self.link.clock.now();
-        while taken.len() < max {
-            match incoming.consumer.next().now_or_never() {
-                Some(Some(Ok(delivery))) => taken.push(self.read(incoming, delivery, received)),
-                Some(_) if !taken.is_empty() => break,
-                Some(Some(Err(error))) => return Err(self.lost(&error)),
-                Some(None) => return Err(self.cancelled()),
-                None => break,
-            }
+        while taken.len() < max
+            && let Some(item) = incoming.consumer.next().now_or_never()
+            && let Some(delivery) = self.take_in(incoming, item, received)
+        {
+            taken.push(delivery);
         }
         self.hold(&taken[again..]);
-        Ok(taken)
+        match &incoming.ended {
+            Some(error) if taken.is_empty() => Err(error.replicate()),
+            _ => Ok(taken),
+        }
+    }
+
+    /// The delivery, or nothing at the end, which is kept for whoever asks next.
+    fn take_in(
+        &self,
+        incoming: &mut Incoming,
+        item: Option<lapin::Result<lapin::message::Delivery>>,
+        received: Timestamp,
+    ) -> Option<Delivery> {
+        let error = match item {
+            Some(Ok(delivery)) => return Some(self.read(incoming, delivery, received)),
+            Some(Err(error)) => self.lost(&error),
+            None => self.cancelled(),
+        };
+        incoming.ended = Some(error);
+        None
     }
 
     fn take_again(&self, max: usize) -> Vec<Delivery> {
@@ -163,7 +193,8 @@ impl RabbitMqConsumer {
         Delivery {
             position: Position::Id(message.id.clone()),
             message,
-            attempt: before + 1,
+            // The count is the server's own only where it delivers again; at first it is whatever the publisher wrote.
+            attempt: if delivered.redelivered { before.saturating_add(1) } else { 1 },
             token: Token::Numbers(self.number, delivered.delivery_tag),
         }
     }
@@ -198,7 +229,8 @@ impl RabbitMqConsumer {
                     acked.push(tag);
                 }
                 (verdict, Some(Held(Some(delivery)))) => {
-                    delivery.attempt += u32::from(matches!(verdict, Verdict::Retry(_)));
+                    let counted = u32::from(matches!(verdict, Verdict::Retry(_)));
+                    delivery.attempt = delivery.attempt.saturating_add(counted);
                     again.insert(tag);
                 }
                 (_, Some(Held(None))) => {
@@ -233,8 +265,7 @@ impl RabbitMqConsumer {
     }
 
     fn lost(&self, error: &lapin::Error) -> Error {
-        Error::new(ErrorKind::ConnectionLost, format!("the consumer's channel is gone: {error}"))
-            .with_retry(Retry::Safe)
+        error::consumer_lost(error)
             .with_context("destination", &self.destination.name)
             .with_context("group", &self.group)
     }
@@ -253,11 +284,19 @@ impl RabbitMqConsumer {
     }
 }
 
+/// What a consumer is opened with.
+fn arguments() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-consumer-timeout".into(), AMQPValue::LongLongInt(CONSUMER_TIMEOUT));
+    arguments
+}
+
 #[async_trait]
 impl Consumer for RabbitMqConsumer {
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
         self.check_open()?;
-        let (deadline, mut closed) = (tokio::time::Instant::now() + wait, self.closed.subscribe());
+        let deadline = tokio::time::Instant::now() + wait.min(LONGEST_WAIT);
+        let mut closed = self.closed.subscribe();
         let mut incoming = self.incoming.lock().await;
         loop {
             // While verdicts are on their way more deliveries come; taken together they cost less than one by one.
@@ -270,17 +309,16 @@ impl Consumer for RabbitMqConsumer {
             tokio::select! {
                 biased;
                 _ = closed.wait_for(|closed| *closed) => return Err(error::closed("the consumer")),
-                item = incoming.consumer.next() => match item {
-                    Some(Ok(delivery)) => {
-                        let mut taken = vec![self.read(&mut incoming, delivery, self.link.clock.now())];
+                item = incoming.consumer.next() => {
+                    let received = self.link.clock.now();
+                    if let Some(first) = self.take_in(&mut incoming, item, received) {
+                        let mut taken = vec![first];
                         self.hold(&taken);
-                        // An error of what comes after is told by the next call.
+                        // An end that comes after them is told by the next call.
                         taken.extend(self.take_ready(&mut incoming, max - 1).unwrap_or_default());
                         return Ok(taken);
                     }
-                    Some(Err(error)) => return Err(self.lost(&error)),
-                    None => return Err(self.cancelled()),
-                },
+                }
                 () = self.again.notified() => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
             }

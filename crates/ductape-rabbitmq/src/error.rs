@@ -159,6 +159,23 @@ fn protocol_kind(kind: &AMQPErrorKind) -> (ErrorKind, Retry, &'static str) {
     }
 }
 
+/// A consumer's channel ended.
+pub(crate) fn consumer_lost(error: &lapin::Error) -> Error {
+    let text = format!("the consumer's channel is gone: {error}");
+    let lost = Error::new(ErrorKind::ConnectionLost, text).with_retry(Retry::Safe);
+    if is_ack_timeout(error) { lost.with_help(ACK_TIMEOUT) } else { lost }
+}
+
+const ACK_TIMEOUT: &str = "a message was in hand for longer than the server waits for its acknowledgement: raise \
+     `consumer_timeout` in the server's configuration, or handle more at once";
+
+/// Whether the server ended a channel since a delivery was not settled in its time. AMQP has no code of its own for that.
+fn is_ack_timeout(error: &lapin::Error) -> bool {
+    let lapin::ErrorKind::ProtocolError(protocol) = error.kind() else { return false };
+    matches!(protocol.kind(), AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
+        && protocol.get_message().as_str().contains("delivery acknowledgement")
+}
+
 /// What is used after its close.
 pub(crate) fn closed(what: &str) -> Error {
     Error::closed(what)
@@ -206,6 +223,22 @@ mod tests {
             refused("PRECONDITION_FAILED - inequivalent arg 'max-length' for queue 'message size 1'"),
             None
         );
+    }
+
+    #[test]
+    fn a_consumer_that_held_a_delivery_too_long_is_told_which_setting_to_raise() {
+        let lost = |kind, words: &str| {
+            let error = AMQPError::new(AMQPErrorKind::Soft(kind), words.into());
+            consumer_lost(&lapin::ErrorKind::ProtocolError(error).into())
+        };
+        // RabbitMQ 3.10's words.
+        let words = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: \
+                     1800000 ms. This timeout value can be configured, see consumers doc guide to learn more";
+        let late = lost(AMQPSoftError::PRECONDITIONFAILED, words);
+        assert_eq!((late.kind(), late.retry()), (ErrorKind::ConnectionLost, Retry::Safe));
+        assert!(late.help().is_some_and(|help| help.contains("consumer_timeout")), "{:?}", late.help());
+        let other = lost(AMQPSoftError::PRECONDITIONFAILED, "PRECONDITION_FAILED - unknown delivery tag 7");
+        assert!(!other.help().is_some_and(|help| help.contains("consumer_timeout")), "{:?}", other.help());
     }
 
     #[test]

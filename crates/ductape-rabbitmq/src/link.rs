@@ -327,10 +327,14 @@ impl Link {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Opens nothing any more.
+    pub(crate) fn shut(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Ends all connections. One that is cut short may be begun again.
     pub(crate) async fn close(&self) -> Result<()> {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
+        self.shut();
         let mut state = self.state.lock().await;
         let (administering, publishing) = (state.administering.take(), state.publishing.take());
         drop(state);

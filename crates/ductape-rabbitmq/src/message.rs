@@ -19,8 +19,8 @@ pub const MAX_HEADER_BYTES: usize = 96 * 1024;
 
 const PREFIX: &str = "cloudEvents:";
 const CONTENT_TYPE: &str = "cloudEvents:datacontenttype";
-/// What the server counts, in headers that are not the user's.
 const DELIVERY_COUNT: &str = "x-delivery-count";
+/// What the server writes, in headers that are not the user's. It would write over those of the same names.
 const SERVERS_OWN: [&str; 6] = [
     DELIVERY_COUNT,
     "x-acquired-count",
@@ -35,8 +35,16 @@ const PERSISTENT: u8 = 2;
 /// The properties of a message.
 ///
 /// # Errors
-/// `MESSAGE_TOO_LARGE` where headers and metadata do not fit a frame.
+/// `MESSAGE_TOO_LARGE` where headers and metadata do not fit a frame; `MESSAGE_INVALID` where a header has a name of the
+/// server's.
 pub(crate) fn properties(message: &Message) -> Result<BasicProperties, Error> {
+    if let Some((name, _)) = message.headers.iter().find(|(name, _)| SERVERS_OWN.contains(name)) {
+        return Err(Error::new(
+            ErrorKind::MessageInvalid,
+            format!("the header `{name}` is the server's own, and would be lost"),
+        )
+        .with_help("give the header another name"));
+    }
     let mut headers = FieldTable::default();
     let mut bytes = 0;
     let mut put = |name: &str, value: &[u8]| {
@@ -74,7 +82,7 @@ fn short(text: &str) -> Option<ShortString> {
     (text.len() <= 255).then(|| ShortString::from(text))
 }
 
-/// A delivered message, and how often it was delivered before. `like` are the attributes of the one before it.
+/// A delivered message, and how often it was delivered before, by what its header says. `like` are the attributes of the one before it.
 pub(crate) fn read(
     destination: &str,
     data: Vec<u8>,
@@ -134,7 +142,7 @@ fn count(value: &AMQPValue) -> u32 {
         AMQPValue::ShortShortUInt(n) => i64::from(*n),
         _ => 0,
     };
-    u32::try_from(count).unwrap_or(0)
+    u32::try_from(count.max(0)).unwrap_or(u32::MAX)
 }
 
 /// A header's value as bytes. What is neither text nor bytes comes as other tools would print it.
@@ -207,6 +215,28 @@ mod tests {
         let (message, before) = read("orders", b"x".to_vec(), &properties, Timestamp::default(), None);
         assert_eq!((before, message.headers.len()), (4, 1));
         assert_eq!(message.headers.get("n").unwrap().as_bytes(), b"-7");
+    }
+
+    #[test]
+    fn a_count_beyond_all_numbers_is_the_highest() {
+        for (value, expected) in [
+            (AMQPValue::LongUInt(u32::MAX), u32::MAX),
+            (AMQPValue::LongLongInt(i64::MAX), u32::MAX),
+            (AMQPValue::LongLongInt(-1), 0),
+        ] {
+            assert_eq!(count(&value), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_the_servers_name_is_refused() {
+        for name in SERVERS_OWN {
+            let mut message = message();
+            message.headers.insert(name, "mine");
+            let error = properties(&message).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::MessageInvalid, "{error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@
 mod support;
 
 use ductape_core::config::{ProviderConfig, RabbitMqConfig};
-use ductape_core::{ConnectOptions, ConsumerOptions, Error, ErrorKind, Provider};
+use ductape_core::{
+    Broker, ConnectOptions, Consumer, ConsumerOptions, Destination, Error, ErrorKind, Provider,
+};
 use ductape_rabbitmq::RabbitMqProvider;
 use ductape_testkit::servers::{self, Certificates, Endpoint, Kind, Options};
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
@@ -13,6 +15,7 @@ use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{acks, connect, destination, message, text};
 
@@ -202,12 +205,35 @@ async fn verdicts_that_are_taken_hold_though_the_consumer_closes_at_once() {
     };
     let broker = connect(&support::config(server.endpoint()), PATIENCE).await.unwrap();
     let destination = destination("hasty");
-    broker.ensure(&destination).await.unwrap();
-    let publisher = broker.publisher(&destination).await.unwrap();
+    let consumer = settled_consumer(&broker, &destination).await;
+    consumer.close().await.unwrap();
+    assert_nothing_is_left(&broker, &destination).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verdicts_that_are_taken_hold_though_the_connection_closes_at_once() {
+    let server = match servers::shared(Kind::RabbitMq).await {
+        Ok(server) => server,
+        Err(why) => return why.skip("verdicts that are taken hold though the connection closes at once"),
+    };
+    let config = support::config(server.endpoint());
+    let broker = connect(&config, PATIENCE).await.unwrap();
+    let destination = destination("hasty");
+    let _consumer = settled_consumer(&broker, &destination).await;
+    broker.close().await.unwrap();
+    broker.close().await.unwrap();
+    let broker = connect(&config, PATIENCE).await.unwrap();
+    assert_nothing_is_left(&broker, &destination).await;
+}
+
+/// A consumer that has just acknowledged all of a backlog.
+async fn settled_consumer(broker: &Arc<dyn Broker>, destination: &Destination) -> Arc<dyn Consumer> {
+    broker.ensure(destination).await.unwrap();
+    let publisher = broker.publisher(destination).await.unwrap();
     let batch = (0..8_000).map(|n| message(format!("{n}"))).collect();
     publisher.publish(batch).await.into_iter().for_each(|result| drop(result.unwrap()));
     let options = ConsumerOptions { max_in_flight: 1024, ..ConsumerOptions::new("readers") };
-    let consumer = broker.consumer(&destination, &options).await.unwrap();
+    let consumer = broker.consumer(destination, &options).await.unwrap();
     let mut taken = 0;
     while taken < 8_000 {
         let mut deliveries = consumer.receive(1024, PATIENCE).await.unwrap();
@@ -218,8 +244,12 @@ async fn verdicts_that_are_taken_hold_though_the_consumer_closes_at_once() {
             consumer.settle(acks(&[delivery])).await.pop().unwrap().unwrap();
         }
     }
-    consumer.close().await.unwrap();
-    let consumer = broker.consumer(&destination, &options).await.unwrap();
+    consumer
+}
+
+async fn assert_nothing_is_left(broker: &Arc<dyn Broker>, destination: &Destination) {
+    let options = ConsumerOptions { max_in_flight: 1024, ..ConsumerOptions::new("readers") };
+    let consumer = broker.consumer(destination, &options).await.unwrap();
     let again = consumer.receive(1024, Duration::from_secs(2)).await.unwrap();
     assert_eq!(
         again.iter().map(text).collect::<Vec<_>>(),

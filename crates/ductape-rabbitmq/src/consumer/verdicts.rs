@@ -4,19 +4,23 @@ use super::RabbitMqConsumer;
 use crate::outstanding::Ack;
 use ductape_core::error::Retry;
 use ductape_core::{Error, ErrorKind, Result};
-use futures_util::StreamExt;
 use futures_util::future::Either;
 use futures_util::stream::FuturesOrdered;
+use futures_util::{Stream, StreamExt};
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// What the server is told at once.
 struct Orders {
     acks: Vec<Ack>,
     requeues: Vec<u64>,
+    /// Whether to ask the queue for a sign that it has them.
+    asks: bool,
 }
 
 /// From so many acks on that would each be a frame it is worth waiting for those between them.
@@ -34,7 +38,10 @@ impl RabbitMqConsumer {
         let (acked, mut requeues) = (std::mem::take(&mut state.acked), std::mem::take(&mut state.requeued));
         // In the order they were delivered, which is the order in which they come again.
         requeues.sort_unstable();
-        Orders { acks: state.open.acks(acked), requeues }
+        // AMQP answers no requeue. And whoever told the last ones may have gone away before they were written.
+        let asks = !requeues.is_empty() || state.is_doubtful;
+        state.is_doubtful = true;
+        Orders { acks: state.open.acks(acked), requeues, asks }
     }
 
     /// Tells the server what is to be told, once it is this one's turn.
@@ -47,6 +54,7 @@ impl RabbitMqConsumer {
         let told = tokio::time::timeout(self.link.limit, self.tell(orders)).await;
         let mut state = self.state();
         state.is_lost |= !matches!(told, Ok(Ok(())));
+        state.is_doubtful = false;
         match told {
             // Whoever told ours before may have failed.
             Ok(Ok(())) if state.is_lost => Err(self.untold()),
@@ -66,21 +74,26 @@ impl RabbitMqConsumer {
 
     async fn tell(&self, orders: Orders) -> lapin::Result<()> {
         let channel = &self.own.channel;
-        let requeues_any = !orders.requeues.is_empty();
+        let (count, started) = (orders.requeues.len() + orders.acks.len(), AtomicUsize::new(0));
         let requeue = BasicNackOptions { multiple: false, requeue: true };
         let requeues = orders.requeues.into_iter().map(|tag| Either::Left(channel.basic_nack(tag, requeue)));
         let acks = orders
             .acks
             .into_iter()
             .map(|Ack { tag, multiple }| Either::Right(channel.basic_ack(tag, BasicAckOptions { multiple })));
-        // Requeues first: an ack that stands for many must not stand for them. All frames are on the channel after
-        // the first look, so a caller that goes away then leaves nothing half said.
-        let mut all: FuturesOrdered<_> = requeues.chain(acks).collect();
+        let started = &started;
+        let put = |frame| async move {
+            started.fetch_add(1, Ordering::Relaxed);
+            frame.await
+        };
+        // Requeues first: an ack that stands for many must not stand for them.
+        let mut all: FuturesOrdered<_> = requeues.chain(acks).map(put).collect();
+        begin(&mut all, started, count)?;
         while let Some(sent) = all.next().await {
             sent?;
         }
-        if requeues_any {
-            // AMQP answers no requeue. What is asked of the queue behind it is answered after it.
+        if orders.asks {
+            // What is asked of the queue behind them is answered after them.
             self.look().await?;
         }
         Ok(())
@@ -113,5 +126,50 @@ impl RabbitMqConsumer {
         self.look().await?;
         drop(next_in_line);
         Ok(())
+    }
+}
+
+/// Puts all frames on the channel: the first poll of each does, and one look may not poll them all. So a caller that goes
+/// away later leaves nothing half said.
+fn begin(
+    all: &mut (impl Stream<Item = lapin::Result<()>> + Unpin),
+    started: &AtomicUsize,
+    count: usize,
+) -> lapin::Result<()> {
+    // Whoever waits for them polls again, and is woken then.
+    let mut cx = Context::from_waker(Waker::noop());
+    while started.load(Ordering::Relaxed) < count {
+        if let Poll::Ready(Some(sent)) = all.poll_next_unpin(&mut cx) {
+            sent?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::*;
+
+    /// Is done at the second poll, and woken for it during the first, as by an answer that is quick.
+    async fn quick(started: &AtomicUsize) -> lapin::Result<()> {
+        started.fetch_add(1, Ordering::Relaxed);
+        let mut is_first = true;
+        std::future::poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            if std::mem::take(&mut is_first) { Poll::Pending } else { Poll::Ready(Ok(())) }
+        })
+        .await
+    }
+
+    #[test]
+    fn every_frame_is_begun_though_others_are_done_meanwhile() {
+        let started = AtomicUsize::new(0);
+        let mut all: FuturesOrdered<_> = (0..100).map(|_| quick(&started)).collect();
+        assert!(all.poll_next_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(started.load(Ordering::Relaxed) < 100, "one look polls them all");
+        begin(&mut all, &started, 100).unwrap();
+        assert_eq!(started.load(Ordering::Relaxed), 100);
     }
 }
