@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::coop::consume_budget;
 
-/// A consumer. Dropping it without a close releases what it holds.
+/// A consumer. Dropping it without a close counts as losing it.
 pub(crate) struct MemoryConsumer(pub(crate) Arc<Membership>);
 
 /// A place in a group, which the connection can end as well as the consumer.
@@ -58,12 +58,16 @@ impl Membership {
 
     /// Leaves the group, once.
     pub(crate) fn leave(&self) {
+        self.leave_as(false);
+    }
+
+    fn leave_as(&self, lost: bool) {
         let mut state = self.place.lock();
         if self.left.swap(true, Ordering::AcqRel) {
             return;
         }
         if let (log, Some(group)) = state.group(self.group) {
-            group.leave(log, self.member);
+            group.leave(log, self.member, lost);
         }
         drop(state);
         self.changed.notify_waiters();
@@ -199,6 +203,6 @@ impl Consumer for MemoryConsumer {
 
 impl Drop for MemoryConsumer {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.leave_as(true);
     }
 }

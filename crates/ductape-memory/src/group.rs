@@ -106,11 +106,11 @@ impl Group {
         id
     }
 
-    /// Lets a member go: what it holds goes to others, its attempt not counted.
-    pub(crate) fn leave(&mut self, log: &Log, member: u32) {
+    /// Lets a member go: what it holds goes to others, its attempt counted where it was lost and not closed.
+    pub(crate) fn leave(&mut self, log: &Log, member: u32, lost: bool) {
         let held = self.held().filter(|(_, slot, _)| slot.owner == member);
         for number in held.map(|(number, ..)| number).collect::<Vec<_>>() {
-            self.put_back(log, number, None, false);
+            self.put_back(log, number, None, lost);
         }
         self.members.retain(|m| m.id != member);
         self.lanes.leave(member);

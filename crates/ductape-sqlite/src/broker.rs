@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
     /// How long one request may take.
     pub(crate) limit: Duration,
+    /// How long the writer waits for another process's lock: less long than the caller waits for the answer.
+    patience: Duration,
 }
 
 struct SqliteBroker(Arc<Link>);
@@ -58,18 +60,7 @@ impl Provider for SqliteProvider {
             let message = format!("this is a config of {}", config.kind());
             return Err(error::config(message, "give SQLITE a config with `path`"));
         };
-        let settings = Settings::new(config, options)?;
-        let path = options.base_dir.join(&config.path);
-        // Opening waits for another process's lock less long than the caller waits for the answer.
-        let patience = options.request_timeout.min(options.connect_timeout).mul_f32(0.8);
-        let file = SharedFile::open(&path, patience)?;
-        file.ask(Ping, options.connect_timeout).await?;
-        Ok(Arc::new(SqliteBroker(Arc::new(Link {
-            path: file.path.clone(),
-            file: Mutex::new(Some(file)),
-            consumers: Mutex::default(),
-            settings,
-        }))))
+        Ok(Arc::new(SqliteBroker(Arc::new(Link::open(config, options).await?))))
     }
 }
 
@@ -81,17 +72,36 @@ impl Settings {
             retain: config.retain.as_deref().map(duration::parse).transpose()?,
             clock: options.clock.clone(),
             limit: options.request_timeout,
+            patience: options.request_timeout.min(options.connect_timeout).mul_f32(0.8),
         })
     }
 }
 
 impl Link {
+    async fn open(config: &SqliteConfig, options: &ConnectOptions) -> Result<Self> {
+        let settings = Settings::new(config, options)?;
+        let file = SharedFile::open(&options.base_dir.join(&config.path), settings.patience)?;
+        file.ask(Ping, options.connect_timeout).await?;
+        Ok(Link {
+            path: file.path.clone(),
+            file: Mutex::new(Some(file)),
+            consumers: Mutex::default(),
+            settings,
+        })
+    }
+
     /// The file, while the connection is open. `what` is what was used.
     ///
     /// # Errors
     /// `CLOSED`.
     pub(crate) fn file(&self, what: &str) -> Result<Arc<SharedFile>> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(|| error::closed(what))
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = file.as_mut().ok_or_else(|| error::closed(what))?;
+        if open.queue.is_closed() {
+            // Its thread panicked. What it had under way is told to have failed; what is asked now goes to another.
+            *open = SharedFile::open(&self.path, self.settings.patience)?;
+        }
+        Ok(Arc::clone(open))
     }
 
     fn consumers(&self) -> MutexGuard<'_, Vec<Weak<SqliteConsumer>>> {
@@ -184,5 +194,46 @@ impl Broker for SqliteBroker {
         }
         file.close(self.limit()).await;
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Fault;
+    use crate::request::Request;
+    use crate::store::Store;
+    use ductape_core::ErrorKind;
+
+    struct Panics;
+
+    impl Request for Panics {
+        type Answer = ();
+
+        fn run(&self, _: &mut Store) -> Result<(), Fault> {
+            panic!("as a fault of this crate would")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_fails_what_it_had_and_another_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let durability = config::Durability::Normal;
+        let config = SqliteConfig { path: "a.db".into(), durability, retain: None, max_bytes: None };
+        let options = ConnectOptions { base_dir: folder.path().into(), ..ConnectOptions::default() };
+        let broker = SqliteBroker(Arc::new(Link::open(&config, &options).await.unwrap()));
+        let orders = Destination::new("orders", "billing");
+        broker.ensure(&orders).await.unwrap();
+        let consumer = broker.consumer(&orders, &ConsumerOptions::new("billing")).await.unwrap();
+        let file = broker.file().unwrap();
+        let failed = file.ask(Panics, broker.limit()).await.unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::ConnectionLost);
+        // Closed last, when the thread has let go of the file.
+        let ended = file.ask(Ping, broker.limit()).await.unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::ConnectionLost);
+        let lost = consumer.receive(1, Duration::from_secs(20)).await.unwrap_err();
+        assert_eq!(lost.kind(), ErrorKind::Closed, "so that core opens another");
+        let _another = broker.consumer(&orders, &ConsumerOptions::new("billing")).await.unwrap();
+        assert_eq!(broker.inspect(&orders).await.unwrap().groups[0].members, Some(1));
     }
 }

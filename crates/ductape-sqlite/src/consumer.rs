@@ -3,6 +3,7 @@
 use crate::broker::Link;
 use crate::claims::{Claim, Claimed};
 use crate::error;
+use crate::file::SharedFile;
 use crate::members::Seat;
 use crate::request::{Pending, submit};
 use crate::settle::{Extend, Settle};
@@ -33,6 +34,8 @@ pub(crate) struct SqliteConsumer {
     woken: Arc<Notify>,
     /// Told when deliveries of this consumer were settled.
     settled: Notify,
+    /// The close under way, also where its caller went away.
+    leaving: tokio::sync::Mutex<Option<Pending<()>>>,
     /// Turns true when the consumer or its connection is closed.
     closing: watch::Sender<bool>,
 }
@@ -42,6 +45,8 @@ pub(crate) struct SqliteConsumer {
 struct Receiving {
     asked: Option<Pending<Claimed>>,
     ready: VecDeque<Delivery>,
+    /// What is ready is on its way back to the file, since it was left lying for too long.
+    given_back: Option<Pending<Vec<bool>>>,
 }
 
 /// What a look at the file showed.
@@ -66,18 +71,33 @@ impl SqliteConsumer {
             leased_until: AtomicI64::new(0),
             woken,
             settled: Notify::new(),
+            leaving: tokio::sync::Mutex::default(),
             closing: watch::Sender::new(false),
         }
     }
 
     /// Leaves the group, once, and gives back what is unsettled. A caller that goes away does not keep it here: nobody
-    /// would ask again.
+    /// may ask again. Whoever does hears how it ended, and tries again where that was a failure.
     pub(crate) async fn leave(&self) -> Result<()> {
         self.closing.send_replace(true);
-        match self.seat.leave() {
-            Some(leaving) => leaving.surely(self.link.settings.limit, &self.link.path).await,
-            None => Ok(()),
+        let limit = self.link.settings.limit;
+        let left = tokio::time::timeout(limit, self.left()).await;
+        left.unwrap_or_else(|_| Err(error::timeout(limit, Retry::Uncertain, &self.link.path)))
+    }
+
+    async fn left(&self) -> Result<()> {
+        let mut under_way = self.leaving.lock().await;
+        if under_way.is_none() {
+            *under_way = self.seat.leave();
         }
+        let Some(leaving) = under_way.as_mut() else { return Ok(()) };
+        let answer = leaving.await;
+        *under_way = None;
+        if let Some(Err(_)) = answer {
+            self.seat.stayed();
+        }
+        // A thread that is gone has no members any more.
+        answer.unwrap_or_else(|| Err(error::writer_gone(&self.link.path)))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -94,14 +114,14 @@ impl SqliteConsumer {
 
     /// Hands out what a dropped call left, or asks the writer.
     async fn look(&self, receiving: &mut Receiving, max: usize) -> Result<Looked> {
-        let ready = self.take_ready(receiving, max);
+        let ready = self.take_ready(receiving, max).await?;
         if !ready.is_empty() {
             return Ok(Looked::Deliveries(ready));
         }
         let claimed = self.claim(receiving, max).await?;
         receiving.ready.extend(claimed.deliveries);
         self.leased_until.store(claimed.expires.as_micros(), Ordering::Release);
-        let ready = self.take_ready(receiving, max);
+        let ready = self.take_ready(receiving, max).await?;
         Ok(match ready.is_empty() {
             false => Looked::Deliveries(ready),
             true => Looked::Nothing { next: claimed.next, at_bound: claimed.at_bound },
@@ -120,34 +140,48 @@ impl SqliteConsumer {
             };
             submit(&file.queue, request)
         });
-        let limit = self.link.settings.limit;
-        // On a time-out the question stays asked, and its answer is the next call's.
-        let Ok(answer) = tokio::time::timeout(limit, asked).await else {
-            return Err(error::timeout(limit, Retry::Safe, &file.path));
-        };
+        let answer = self.answer(asked, &file).await?;
         receiving.asked = None;
-        answer.unwrap_or_else(|| Err(error::writer_gone(&file.path)))
+        answer
     }
 
-    /// Takes what is ready, so many at most. What was left lying for longer than its lease may be another's by now;
-    /// where it is not, it goes back: nobody else would, since renewing keeps in hand whatever this consumer claimed.
-    fn take_ready(&self, receiving: &mut Receiving, max: usize) -> Vec<Delivery> {
-        if !self.is_leased() && !receiving.ready.is_empty() {
-            let give_back =
-                |delivery: Delivery| Settlement { token: delivery.token, verdict: Verdict::Release };
-            self.give_back(receiving.ready.drain(..).map(give_back).collect());
+    /// Waits for an answer. After a time-out it is still to come, and the next call's.
+    async fn answer<A>(&self, pending: &mut Pending<A>, file: &SharedFile) -> Result<Result<A>> {
+        let limit = self.link.settings.limit;
+        match tokio::time::timeout(limit, pending).await {
+            Ok(answer) => Ok(answer.unwrap_or_else(|| Err(error::writer_gone(&file.path)))),
+            Err(_) => Err(error::timeout(limit, Retry::Safe, &file.path)),
+        }
+    }
+
+    /// Takes what is ready, so many at most.
+    async fn take_ready(&self, receiving: &mut Receiving, max: usize) -> Result<Vec<Delivery>> {
+        let on_its_way_back = receiving.given_back.is_some();
+        if on_its_way_back || (!receiving.ready.is_empty() && !self.is_leased()) {
+            self.give_back(receiving).await?;
         }
         let count = receiving.ready.len().min(max);
-        receiving.ready.drain(..count).collect()
+        Ok(receiving.ready.drain(..count).collect())
     }
 
-    /// Gives back without waiting: it is done before whatever is asked next.
-    fn give_back(&self, batch: Vec<Settlement>) {
-        // Closed meanwhile: then all of it went back with the close.
-        if let Ok(file) = self.link.file("the consumer") {
+    /// Gives back what was left lying for longer than its lease. It may be another's by now; where it is not, nobody
+    /// else would have it: renewing keeps in hand whatever this consumer claimed. Therefore it is not forgotten
+    /// before the file has it.
+    async fn give_back(&self, receiving: &mut Receiving) -> Result<()> {
+        let file = self.link.file("the consumer")?;
+        let Receiving { ready, given_back, .. } = receiving;
+        let given = given_back.get_or_insert_with(|| {
+            let release =
+                |delivery: &Delivery| Settlement { token: delivery.token.clone(), verdict: Verdict::Release };
+            let batch = ready.iter().map(release).collect();
             let (member, now) = (self.seat.member().clone(), self.link.settings.clock.now());
-            submit(&file.queue, Settle { member, batch, now }).detach();
-        }
+            submit(&file.queue, Settle { member, batch, now })
+        });
+        let answer = self.answer(given, &file).await?;
+        *given_back = None;
+        answer?;
+        ready.clear();
+        Ok(())
     }
 
     fn is_leased(&self) -> bool {

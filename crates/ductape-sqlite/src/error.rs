@@ -124,7 +124,9 @@ impl Diagnosis {
 /// The kind, the retry and the help of a fault of SQLite's.
 pub(crate) fn storage(error: rusqlite::Error, stage: Stage, file: &Path) -> Error {
     let diagnosis = diagnosis(code(&error));
-    let uncertain = stage == Stage::Commit && code(&error) == Some(ErrorCode::SystemIoFailure);
+    // The log may be written by then, and only its index or the disk's word be missing.
+    let late = matches!(code(&error), Some(ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory));
+    let uncertain = stage == Stage::Commit && late;
     let retry = if uncertain { Retry::Uncertain } else { diagnosis.retry };
     diagnosis.error(file).with_retry(retry).with_source(error)
 }
@@ -271,7 +273,7 @@ pub(crate) fn timeout(after: Duration, retry: Retry, file: &Path) -> Error {
 pub(crate) fn writer_gone(file: &Path) -> Error {
     provider(ErrorKind::ConnectionLost, "the thread that writes the file has ended")
         .with_retry(Retry::Uncertain)
-        .with_help("close the broker and connect again")
+        .with_help("try again: another takes its place. Report this, with what the log says of it")
         .with_context("file", file.display())
 }
 
@@ -296,7 +298,8 @@ mod tests {
     #[test]
     fn a_fault_of_sqlite_gets_its_kind_and_its_retry() {
         use rusqlite::ffi::{
-            SQLITE_BUSY, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR, SQLITE_NOTADB, SQLITE_READONLY,
+            SQLITE_BUSY, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR, SQLITE_NOMEM, SQLITE_NOTADB,
+            SQLITE_READONLY,
         };
         let cases = [
             (SQLITE_FULL, Stage::Commit, ErrorKind::StorageFull, Retry::Safe),
@@ -306,6 +309,8 @@ mod tests {
             (SQLITE_READONLY, Stage::Before, ErrorKind::StorageFailed, Retry::Never),
             (SQLITE_IOERR, Stage::Before, ErrorKind::StorageFailed, Retry::Safe),
             (SQLITE_IOERR, Stage::Commit, ErrorKind::StorageFailed, Retry::Uncertain),
+            (SQLITE_NOMEM, Stage::Before, ErrorKind::StorageFailed, Retry::Safe),
+            (SQLITE_NOMEM, Stage::Commit, ErrorKind::StorageFailed, Retry::Uncertain),
         ];
         for (code, stage, kind, retry) in cases {
             let error = of(code, stage);

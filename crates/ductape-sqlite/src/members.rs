@@ -3,7 +3,7 @@
 use crate::claims::Member;
 use crate::entries::{self, Entry};
 use crate::error::{self, Fault};
-use crate::ids::{ConsumerId, DestinationId, GroupId, PeerId};
+use crate::ids::{ConsumerId, DestinationId, GroupId, PeerId, sequence};
 use crate::message;
 use crate::parked::{NOW, Parked};
 use crate::queue::Queue;
@@ -28,7 +28,7 @@ pub(crate) struct Join {
 pub(crate) struct Seat {
     member: Member,
     queue: Arc<Queue>,
-    /// Whether it is in the file and has not left.
+    /// Whether it is in the file and does not leave.
     seated: AtomicBool,
 }
 
@@ -45,9 +45,14 @@ impl Seat {
         &self.member
     }
 
-    /// Leaves; `None` where it has left before.
+    /// Leaves, whether or not somebody waits for it; `None` where it leaves or has left.
     pub(crate) fn leave(&self) -> Option<Pending<()>> {
-        self.leave_as(false)
+        self.leave_as(false).map(Pending::surely)
+    }
+
+    /// It has not left: the file could not be written. The next call, or dropping it, tries again.
+    pub(crate) fn stayed(&self) {
+        self.seated.store(true, Ordering::Release);
     }
 
     fn leave_as(&self, lost: bool) -> Option<Pending<()>> {
@@ -59,7 +64,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(leaving) = self.leave_as(true) {
-            leaving.detach();
+            drop(leaving.surely());
         }
     }
 }
@@ -118,8 +123,22 @@ impl Store {
         let tail = self.tail(destination)?;
         let head = if earliest { tail.swept } else { tail.next };
         let sql = "INSERT INTO consumer_group (destination, name, head, claims) VALUES (?, ?, ?, 0)";
-        let id = self.statement(sql)?.insert(params![destination.0, name, head])?;
-        Ok(GroupId(id))
+        let group = GroupId(self.statement(sql)?.insert(params![destination.0, name, head])?);
+        if earliest {
+            self.park_trailing(group, destination, head)?;
+        }
+        Ok(group)
+    }
+
+    /// Gives a group what the log has swept past and kept for other groups.
+    fn park_trailing(&self, group: GroupId, destination: DestinationId, swept: i64) -> Result<()> {
+        let mut trailing = self.statement(message::SELECT_RANGE)?;
+        let mut rows = trailing.query([destination.message(0), destination.message(swept)])?;
+        while let Some(row) = rows.next()? {
+            let (seq, key) = (sequence(row.get(0)?), message::key_hash(row)?);
+            self.park(group, Parked::passed_over(seq, key, NOW))?;
+        }
+        Ok(())
     }
 
     /// Removes a consumer and parks what it has in hand.

@@ -86,7 +86,7 @@ impl Store {
             "SELECT seq, key, attempts, due, floor FROM parked INDEXED BY parked_due \
              WHERE consumer_group = ? AND due <= ? ORDER BY due, seq LIMIT ?",
         )?;
-        let rows = due.query_map(params![group.0, now.as_micros(), most as i64], from_row)?;
+        let rows = due.query_map(params![group.0, now.as_micros(), limit(most)], from_row)?;
         let mut parked = rows.collect::<Result<Vec<_>>>()?;
         parked.sort_unstable_by_key(|parked| parked.seq);
         Ok(parked)
@@ -98,7 +98,7 @@ impl Store {
             "SELECT seq, key, attempts, due, floor FROM parked INDEXED BY parked_key \
              WHERE consumer_group = ? AND key = ? AND key <> 0 ORDER BY seq LIMIT ?",
         )?;
-        of_key.query_map(params![group.0, key.0, most as i64], from_row)?.collect()
+        of_key.query_map(params![group.0, key.0, limit(most)], from_row)?.collect()
     }
 
     /// Keys of which something is put off. Not all: those that are looked at again first.
@@ -139,6 +139,11 @@ impl Store {
         let mut nth = self.statement("SELECT 1 FROM parked WHERE consumer_group = ? LIMIT 1 OFFSET ?")?;
         nth.exists(params![group.0, many.saturating_sub(1) as i64])
     }
+}
+
+/// A number of rows as SQLite takes it, which would read a negative one as no limit.
+fn limit(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
 }
 
 fn from_row(row: &Row<'_>) -> Result<Parked> {

@@ -46,6 +46,8 @@ pub(crate) struct Picker<'a> {
     taken: Vec<Taken>,
     passed_over: usize,
     any_parked: bool,
+    /// Whether more is due than one look goes through.
+    more_due: bool,
 }
 
 /// What was picked.
@@ -61,7 +63,8 @@ pub(crate) struct Picked {
 impl<'a> Picker<'a> {
     /// A picker of `room` messages at most, who knows what other consumers have in hand.
     pub(crate) fn new(ask: &'a Claim, others: HashMap<KeyHash, Held>, room: usize, any_parked: bool) -> Self {
-        Picker { ask, others, room, bytes: 0, taken: Vec::new(), passed_over: 0, any_parked }
+        let (bytes, taken, passed_over, more_due) = (0, Vec::new(), 0, false);
+        Picker { ask, others, room, bytes, taken, passed_over, any_parked, more_due }
     }
 
     /// Takes what came back first, then what is new from the group's head on.
@@ -72,7 +75,8 @@ impl<'a> Picker<'a> {
         }
         let head = self.take_new(store, head)?;
         self.taken.sort_unstable_by_key(|taken| taken.entry.seq);
-        Ok(Picked { taken: self.taken, head, unfinished: self.passed_over >= MOST_PASSED_OVER })
+        let unfinished = self.more_due || self.passed_over >= MOST_PASSED_OVER;
+        Ok(Picked { taken: self.taken, head, unfinished })
     }
 
     fn full(&self) -> bool {
@@ -89,7 +93,11 @@ impl<'a> Picker<'a> {
             return Ok(());
         }
         let group = self.ask.member.group;
-        for parked in store.parked_due(group, self.ask.now, MOST_PASSED_OVER + self.room)? {
+        let most = MOST_PASSED_OVER.saturating_add(self.room);
+        let due = store.parked_due(group, self.ask.now, most)?;
+        // Each of these is taken or put off, so that the next look goes on behind them.
+        self.more_due = due.len() >= most;
+        for parked in due {
             if self.full() {
                 break;
             }
@@ -194,5 +202,104 @@ impl<'a> Picker<'a> {
         }
         let lowest = store.lowest_parked(self.ask.member.group, key)?;
         Ok(lowest.filter(|lowest| lowest.seq < seq).map(|lowest| lowest.due))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::Ensure;
+    use crate::claims::{Claimed, Member};
+    use crate::log::Append;
+    use crate::members::Join;
+    use crate::request::Request;
+    use crate::schema;
+    use crate::settle::{Extend, Settle};
+    use crate::turn::Turn;
+    use ductape_core::message::{Attributes, IdSource};
+    use ductape_core::{ConsumerOptions, Delivery, Destination, Settlement, Verdict};
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
+    const LEASE: Duration = Duration::from_secs(30);
+    /// More than one look goes through, and less than two.
+    const BACKLOG: usize = MOST_PASSED_OVER + MOST_PASSED_OVER / 2;
+
+    fn open(path: &Path) -> Store {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut connection = schema::open(path, deadline).unwrap();
+        schema::prepare(&mut connection, &Turn::open(path).unwrap(), path, deadline).unwrap();
+        Store::new(connection, path, Arc::default())
+    }
+
+    fn run<R: Request>(store: &mut Store, request: R) -> R::Answer {
+        let answer = request.run(store).unwrap_or_else(|_| panic!("a request failed"));
+        store.committed();
+        answer
+    }
+
+    fn join(store: &mut Store) -> Member {
+        let options = ConsumerOptions::new("billing");
+        let join = Join { destination: "orders".into(), options, queue: Arc::default() };
+        run(store, join).member().clone()
+    }
+
+    fn claim(store: &mut Store, member: &Member, now: Timestamp) -> Claimed {
+        let member = member.clone();
+        run(store, Claim { member, max: 1, max_in_flight: usize::MAX, lease: LEASE, now })
+    }
+
+    fn publish(store: &mut Store, member: &Member, keys: impl Iterator<Item = &'static str>) {
+        let attributes =
+            Arc::new(Attributes { source: "".into(), event: "".into(), content_type: "".into() });
+        let message = |key: &str| {
+            let id = IdSource::new().next(START);
+            let mut message = Message::new(b"m".to_vec(), id, START, Arc::clone(&attributes));
+            message.key = Some(key.into());
+            message
+        };
+        let (batch, name) = (keys.map(message).collect(), Arc::clone(&member.destination_name));
+        let append = Append {
+            destination: member.destination,
+            name,
+            batch,
+            full: false,
+            max_bytes: None,
+            now: START,
+            weight: 0,
+        };
+        run(store, append);
+    }
+
+    fn key(delivery: &Delivery) -> &[u8] {
+        delivery.message.key.as_ref().unwrap().as_bytes()
+    }
+
+    #[test]
+    fn what_is_due_behind_a_backlog_of_a_key_in_other_hands_comes_without_a_pause() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        std::fs::File::create(&path).unwrap();
+        let store = &mut open(&path);
+        run(store, Ensure { destination: Destination::new("orders", "billing"), retain: None });
+        let (slow, quick) = (join(store), join(store));
+        publish(store, &slow, std::iter::repeat_n("slow", BACKLOG).chain(["quick"]));
+        assert_eq!(claim(store, &slow, START).deliveries.len(), 1);
+        let first = (0..3).find_map(|_| claim(store, &quick, START).deliveries.pop()).unwrap();
+        assert_eq!(key(&first), b"quick");
+        // Falls due with all that stands aside for the slow one.
+        let retry = Settlement { token: first.token, verdict: Verdict::Retry(LEASE) };
+        run(store, Settle { member: quick.clone(), batch: vec![retry], now: START });
+        let now = START.saturating_add(LEASE);
+        run(store, Extend { member: slow, expires: now.saturating_add(LEASE) });
+        let looked = claim(store, &quick, now);
+        assert!(looked.deliveries.is_empty());
+        assert_eq!(looked.next, Some(now), "it looks again at once");
+        let second = claim(store, &quick, now).deliveries.pop().unwrap();
+        assert_eq!((key(&second), second.attempt), (&b"quick"[..], 2));
+        let rest = claim(store, &quick, now);
+        assert_eq!(rest.next, Some(now.saturating_add(LEASE)), "and rests when it has seen all");
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::request::Job;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The number of a job in the queue.
@@ -16,6 +17,8 @@ pub(crate) type Ticket = u64;
 pub(crate) struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
+    /// As `closed`, for who only looks.
+    ended: AtomicBool,
 }
 
 #[derive(Default)]
@@ -81,6 +84,7 @@ impl Queue {
     /// Takes no more jobs; those that wait are still served.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
+        self.ended.store(true, Ordering::Release);
         self.arrived.notify_one();
     }
 
@@ -93,7 +97,7 @@ impl Queue {
 
     /// Whether it takes no more jobs.
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.ended.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -103,11 +103,6 @@ pub(crate) fn submit<R: Request>(queue: &Arc<Queue>, request: R) -> Pending<R::A
 }
 
 impl<A> Pending<A> {
-    /// Lets the request go its way without waiting for the answer.
-    pub(crate) fn detach(mut self) {
-        self.answered = true;
-    }
-
     /// Waits for the answer, no longer than this.
     pub(crate) async fn within(mut self, limit: Duration, file: &Path) -> Result<A> {
         match tokio::time::timeout(limit, &mut self).await {
@@ -116,15 +111,10 @@ impl<A> Pending<A> {
         }
     }
 
-    /// As [`Pending::within`], but the request goes its way also where nobody waits any more.
-    pub(crate) fn surely(mut self, limit: Duration, file: &Path) -> impl Future<Output = Result<A>> {
+    /// As it is, but the request goes its way also where nobody waits any more.
+    pub(crate) fn surely(mut self) -> Self {
         self.answered = true;
-        async move {
-            match tokio::time::timeout(limit, &mut self).await {
-                Ok(answer) => answer.unwrap_or_else(|| Err(error::writer_gone(file))),
-                Err(_) => Err(error::timeout(limit, Retry::Uncertain, file)),
-            }
-        }
+        self
     }
 
     /// Takes the request back, and says whether it may have been done.

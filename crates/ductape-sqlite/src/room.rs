@@ -11,8 +11,10 @@ use rusqlite::OptionalExtension;
 pub(crate) struct Room<'a> {
     append: &'a Append,
     most: i64,
-    /// The bytes of all messages in the file, where they count.
+    /// The bytes of all messages in the file and of what was taken, where they count.
     kept: Option<i64>,
+    /// The bytes of what was taken of the batch, which is not in the file yet.
+    taken: i64,
     /// What the rest of the batch hears as well.
     refusal: Option<Error>,
 }
@@ -20,7 +22,7 @@ pub(crate) struct Room<'a> {
 impl<'a> Room<'a> {
     /// The room of a batch.
     pub(crate) fn new(append: &'a Append) -> Self {
-        Room { append, most: append.max_bytes.unwrap_or(i64::MAX), kept: None, refusal: None }
+        Room { append, most: append.max_bytes.unwrap_or(i64::MAX), kept: None, taken: 0, refusal: None }
     }
 
     /// Takes so many bytes for a message and gives them, or says why it is refused. Settled messages that are merely
@@ -37,9 +39,10 @@ impl<'a> Room<'a> {
             if self.refusal.is_some() || !store.sweep_anywhere(self.append.destination)? {
                 return Ok(Err(self.refuse(store)?));
             }
-            kept = store.kept_bytes()?;
+            kept = store.kept_bytes()? + self.taken;
         }
         self.kept = Some(kept + bytes);
+        self.taken += bytes;
         Ok(Ok(bytes))
     }
 

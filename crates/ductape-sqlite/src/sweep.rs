@@ -13,7 +13,7 @@ use crate::log::Tail;
 use crate::message;
 use crate::store::Store;
 use ductape_core::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::OptionalExtension;
 use std::collections::BTreeSet;
 
 /// The most sequences that one transaction sweeps, so that no publish waits long for it.
@@ -40,7 +40,7 @@ impl Store {
         let tail = self.tail(destination)?;
         let mut low = self.lowest_unsettled(destination, &tail)?.min(tail.swept + SWEEP_STEP);
         if let (Some(retain), Some(now)) = (tail.retain, now) {
-            low = self.first_after(destination, tail.swept, low, now.as_micros().saturating_sub(retain))?;
+            low = self.first_retained(destination, tail.swept, low, retain, now.as_micros())?;
         }
         if low <= tail.swept {
             return Ok(false);
@@ -72,20 +72,42 @@ impl Store {
         Ok(first.min(head).max(head - LONGEST_TRAIL))
     }
 
-    /// The first sequence from `from` whose message is of a later time; `to` where none before it is.
-    fn first_after(
+    /// The first sequence from `from` whose message is retained still; `to` where none before it is. One that is timed
+    /// after `now` tells nothing of its age: it is retained for as long as what came after it.
+    fn first_retained(
         &self,
         destination: DestinationId,
         from: i64,
         to: i64,
-        time: i64,
+        retain: i64,
+        now: i64,
     ) -> rusqlite::Result<i64> {
-        let sql = "SELECT id FROM message WHERE id >= ? AND id < ? AND time > ? ORDER BY id LIMIT 1";
-        let first = self
+        let old = now.saturating_sub(retain);
+        let (low, high) = (destination.message(from), destination.message(to));
+        let sql = "SELECT id, time FROM message WHERE id >= ? AND id < ? AND time > ? ORDER BY id LIMIT 1";
+        let first: Option<(i64, i64)> = self
             .statement(sql)?
-            .query_row(params![destination.message(from), destination.message(to), time], |row| row.get(0))
+            .query_row([low, high, old], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        Ok(first.map_or(to, sequence))
+        match first {
+            None => Ok(to),
+            Some((id, time)) if time <= now => Ok(sequence(id)),
+            Some((future, _)) => self.behind_last_old(low, future, high, old, now),
+        }
+    }
+
+    /// As [`Store::first_retained`], where the first that may be retained, `future`, is timed after `now`.
+    fn behind_last_old(&self, low: i64, future: i64, high: i64, old: i64, now: i64) -> rusqlite::Result<i64> {
+        let sql =
+            "SELECT id FROM message WHERE id > ? AND id < ? AND time > ? AND time <= ? ORDER BY id LIMIT 1";
+        let retained: Option<i64> =
+            self.statement(sql)?.query_row([future, high, old, now], |row| row.get(0)).optional()?;
+        let sql = "SELECT id FROM message WHERE id >= ? AND id < ? AND time <= ? ORDER BY id DESC LIMIT 1";
+        let last_old: Option<i64> = self
+            .statement(sql)?
+            .query_row([low, retained.unwrap_or(high), old], |row| row.get(0))
+            .optional()?;
+        Ok(sequence(last_old.map_or(low, |id| id + 1)))
     }
 
     /// Deletes the messages of these sequences, but for those that a group has not settled, which it answers.

@@ -20,6 +20,7 @@ use crate::schema;
 use crate::store::{Store, Transaction};
 use crate::turn::Turn;
 use crate::wakes::Wakes;
+use ductape_core::error::Retry;
 use ductape_core::{Error, ErrorKind, Result};
 use rusqlite::config::DbConfig;
 use std::collections::HashSet;
@@ -70,7 +71,7 @@ pub(crate) fn run(path: &Path, queue: &Queue, wakes: Arc<Wakes>, patience: Durat
     while let Some(jobs) = queue.take(&LIMIT) {
         match &mut writer {
             Ok(open) => {
-                if let Err(Damage(error)) = open.serve(jobs) {
+                if let Err(Damage(error)) = open.serve(jobs, false) {
                     open.leave_as_it_is();
                     writer = Err(error);
                 }
@@ -116,7 +117,8 @@ impl Writer {
         Ok(writer)
     }
 
-    fn serve(&mut self, mut jobs: Vec<Box<dyn Job>>) -> Result<(), Damage> {
+    /// Does the jobs and answers them. `doubtful` is whether an earlier commit of theirs may be on the disk.
+    fn serve(&mut self, mut jobs: Vec<Box<dyn Job>>, doubtful: bool) -> Result<(), Damage> {
         match self.attempt(&mut jobs) {
             Ok((done, peers)) => {
                 jobs.into_iter().for_each(Job::committed);
@@ -124,21 +126,21 @@ impl Writer {
                 Ok(())
             }
             Err(failed) if jobs.len() == 1 || !failed.try_alone => {
-                fail_all(jobs, &failed.error);
+                fail_all(jobs, &told(&failed.error, doubtful));
                 failed.check()
             }
             Err(failed) => {
                 tracing::debug!(error = %failed.error, jobs = jobs.len(), "a transaction failed; trying each job alone");
-                self.serve_each(jobs)
+                self.serve_each(jobs, doubtful || failed.error.retry() == Retry::Uncertain)
             }
         }
     }
 
-    fn serve_each(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<(), Damage> {
+    fn serve_each(&mut self, jobs: Vec<Box<dyn Job>>, doubtful: bool) -> Result<(), Damage> {
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
-            if let Err(Damage(error)) = self.serve(vec![job]) {
-                fail_all(jobs.collect(), &error);
+            if let Err(Damage(error)) = self.serve(vec![job], doubtful) {
+                fail_all(jobs.collect(), &told(&error, doubtful));
                 return Err(Damage(error));
             }
         }
@@ -295,6 +297,13 @@ impl Failed {
     }
 }
 
+/// What the callers of jobs hear of a failure. A commit that failed when the disk was to confirm it may have written
+/// all: should the process die now, the next to open the file finds it, whatever failed since and was sure to.
+fn told(error: &Error, doubtful: bool) -> Error {
+    let error = error.replicate();
+    if doubtful { error.with_retry(Retry::Uncertain) } else { error }
+}
+
 /// Does all of a transaction but its commit, and answers which processes it is to wake.
 fn prepare(store: &mut Store, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<HashSet<PeerId>> {
     for job in jobs {
@@ -314,4 +323,32 @@ fn peers_to_wake(store: &Store) -> rusqlite::Result<HashSet<PeerId>> {
 
 fn execute(store: &Store, sql: &str) -> rusqlite::Result<()> {
     store.statement(sql)?.execute([]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::Ping;
+    use crate::request::submit;
+
+    #[tokio::test]
+    async fn after_a_commit_that_may_be_on_the_disk_no_failure_is_a_sure_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        std::fs::File::create(&path).unwrap();
+        let path = path.canonicalize().unwrap();
+        let mut writer = Writer::open(&path, Arc::default(), Duration::from_millis(10)).unwrap();
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for (doubtful, retry) in [(false, Retry::Safe), (true, Retry::Uncertain)] {
+            let queue = Arc::<Queue>::default();
+            let asked = [submit(&queue, Ping), submit(&queue, Ping)];
+            let jobs = queue.take(&LIMIT).unwrap();
+            assert!(writer.serve_each(jobs, doubtful).is_ok());
+            for asked in asked {
+                let failed = asked.within(Duration::from_secs(20), &path).await.unwrap_err();
+                assert_eq!((failed.kind(), failed.retry()), (ErrorKind::StorageFailed, retry));
+            }
+        }
+    }
 }
