@@ -61,6 +61,7 @@ impl Provider for Odd {
 
     async fn connect(&self, config: &ProviderConfig, options: &ConnectOptions) -> Result<Arc<dyn Broker>> {
         if matches!(self.1, Quirk::WaitsInConnect) {
+            // tidy: sleeps because that is the quirk; the clock is paused.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         let inner = self.0.connect(config, options).await?;

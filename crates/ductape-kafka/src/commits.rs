@@ -79,6 +79,11 @@ impl Commits {
         self.flight.is_some()
     }
 
+    /// Whether anybody waits for the one that is under way.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| !flight.waiting.is_empty())
+    }
+
     /// Whether anybody waits for a commit that has not begun.
     pub(crate) fn is_awaited(&self) -> bool {
         self.next.is_some() || !self.again.is_empty()
@@ -93,18 +98,21 @@ impl Commits {
     /// The commit under way has reached the cluster: what it was told.
     pub(crate) fn succeed(&mut self) -> Vec<(u32, i32, Mark)> {
         let Some(flight) = self.flight.take() else { return Vec::new() };
-        // What the cluster has taken is settled, whoever has the partition now.
+        // What the cluster has taken is settled, whoever has the partition now. Of those who come with the next
+        // commit it took nothing.
+        let mut lost = self.lost();
         flight.marks.iter().for_each(|(epoch, ..)| {
-            self.lost.remove(epoch);
+            lost.remove(epoch);
         });
-        self.tell(&flight.waiting, None);
+        tell(&flight.waiting, Outcome { error: None, lost: Arc::new(lost) });
         flight.marks
     }
 
     /// The commit under way is lost for good.
     pub(crate) fn fail(&mut self, error: Error) {
         if let Some(flight) = self.flight.take() {
-            self.tell(&flight.waiting, Some(error));
+            let lost = Arc::new(self.lost());
+            tell(&flight.waiting, Outcome { error: Some(Arc::new(error)), lost });
         }
     }
 
@@ -127,13 +135,16 @@ impl Commits {
         self.fail(ledger::lease_lost());
     }
 
-    fn tell(&mut self, waiting: &[Commit], error: Option<Error>) {
-        let lost = if self.is_awaited() { self.lost.clone() } else { std::mem::take(&mut self.lost) };
-        let outcome = Outcome { error: error.map(Arc::new), lost: Arc::new(lost) };
-        waiting.iter().for_each(|commit| {
-            commit.0.send_replace(Some(outcome.clone()));
-        });
+    /// What is lost, which is forgotten once nobody waits who might have to hear of it.
+    fn lost(&mut self) -> BTreeSet<u32> {
+        if self.is_awaited() { self.lost.clone() } else { std::mem::take(&mut self.lost) }
     }
+}
+
+fn tell(waiting: &[Commit], outcome: Outcome) {
+    waiting.iter().for_each(|commit| {
+        commit.0.send_replace(Some(outcome.clone()));
+    });
 }
 
 #[cfg(test)]
@@ -194,6 +205,22 @@ mod tests {
         commits.lose([1]);
         commits.succeed();
         assert!(ended(&waiting).unwrap().of(&ledger::token(1, 5)).is_ok());
+    }
+
+    #[test]
+    fn what_the_cluster_took_says_nothing_of_what_was_to_go_with_the_next_commit() {
+        let mut commits = Commits::default();
+        let first = commits.join();
+        commits.begin(marks(1));
+        let next = commits.join();
+        commits.lose([1]);
+        commits.succeed();
+        commits.begin(Vec::new());
+        commits.succeed();
+        assert!(ended(&first).unwrap().of(&ledger::token(1, 5)).is_ok());
+        let late = ended(&next).unwrap().of(&ledger::token(1, 6));
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::LeaseLost);
+        assert!(commits.lost.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::groups;
 use crate::ledger::Mark;
 use crate::link::lock;
 use crate::member::MemberContext;
+use ductape_core::ErrorKind;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use std::sync::Arc;
@@ -15,6 +16,18 @@ use std::time::Duration;
 const IDLE: Duration = Duration::from_secs(60);
 /// Before a commit is repeated.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The same at most, where it is refused time and again. Within what the last commit may take.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Taken,
+    /// It is repeated, and will be taken.
+    Passing,
+    /// It is repeated, and somebody has to mend something first.
+    Refused,
+}
 
 pub(crate) struct Committer {
     handle: Arc<Handle>,
@@ -28,10 +41,19 @@ impl Committer {
 
     /// Commits whatever is due, until the member has ended.
     pub(crate) fn run(self) {
+        let mut pause = PAUSE;
         while !lock(&self.handle.state).ended {
-            match self.begin() {
-                Some(marks) => self.commit(&marks),
-                None => self.handle.due.wait(IDLE),
+            let Some(marks) = self.begin() else {
+                self.handle.due.wait(IDLE);
+                continue;
+            };
+            match self.commit(&marks) {
+                End::Taken => pause = PAUSE,
+                End::Passing => std::thread::sleep(PAUSE),
+                End::Refused => {
+                    std::thread::sleep(pause);
+                    pause = LONGEST.min(pause * 2);
+                }
             }
         }
     }
@@ -47,7 +69,7 @@ impl Committer {
         Some(marks)
     }
 
-    fn commit(&self, marks: &[(u32, i32, Mark)]) {
+    fn commit(&self, marks: &[(u32, i32, Mark)]) -> End {
         let list = marks.iter().map(|(_, number, mark)| (*number, mark.clone()));
         let told = match marks.is_empty() {
             // Who waits has lost what it waited for.
@@ -55,33 +77,36 @@ impl Committer {
             false => groups::marks_list(&self.handle.destination.name, list)
                 .and_then(|list| self.client.commit(&list, CommitMode::Sync)),
         };
-        let repeats = self.end(told);
+        let end = self.end(told);
         // What was held back for its count may be handed out, and a partition may be told all.
         self.handle.wake.notify_waiters();
         self.handle.bell.ring();
-        if repeats {
-            std::thread::sleep(PAUSE);
-        }
+        end
     }
 
-    /// Tells those who wait. True where the commit is to be repeated, and not at once.
-    fn end(&self, told: Result<(), KafkaError>) -> bool {
+    /// Tells those who wait, or where nobody does, whoever receives next: messages may wait for the count of the first.
+    fn end(&self, told: Result<(), KafkaError>) -> End {
         let mut state = lock(&self.handle.state);
         match told.map_err(|error| error::code(&error).unwrap_or(Code::Fail)) {
             Ok(()) => {
                 for (epoch, _, mark) in state.commits.succeed() {
                     state.ledger.committed(epoch, mark);
                 }
-                false
+                End::Taken
             }
             Err(code) if is_passing(code) => {
                 tracing::debug!(%code, group = %self.handle.group, "a commit is repeated");
                 state.commits.repeat();
-                true
+                End::Passing
             }
             Err(code) => {
-                state.commits.fail(error::coded(code, "the commit", true));
-                true
+                let error = error::coded(code, "the commit", true);
+                // That it is no member any more it hears by itself.
+                if !state.commits.is_heard() && error.kind() != ErrorKind::LeaseLost {
+                    state.tell(self.handle.located(error.replicate()));
+                }
+                state.commits.fail(error);
+                End::Refused
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::message::{self, Record, RecordReader};
 use async_trait::async_trait;
 use ductape_core::error::Retry;
 use ductape_core::{
-    Consumer, Delivery, Destination, Error, ErrorKind, Position, Result, Settlement, Timestamp,
+    Consumer, Delivery, Destination, Error, ErrorKind, Position, Result, Settlement, Timestamp, Verdict,
 };
 use rdkafka::Message as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
@@ -75,6 +75,8 @@ pub(crate) struct Queues {
     /// Which is asked first, so that a full one does not keep the others from their turn.
     next: usize,
     reader: RecordReader,
+    /// Polled, and not of a message.
+    fault: Option<Error>,
     /// Polled, and on its way to the ledger. Empty between two calls; kept for its room.
     fresh: Vec<(u32, i64, Delivery)>,
 }
@@ -82,6 +84,8 @@ pub(crate) struct Queues {
 pub(crate) struct Queue {
     pub(crate) epoch: u32,
     pub(crate) messages: PartitionQueue<MemberContext>,
+    /// Whether something of it could not be read. What is behind that would have it skipped, and is not taken.
+    pub(crate) is_broken: bool,
 }
 
 /// What is in hand, and what is on its way to the cluster.
@@ -98,6 +102,13 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// What the next receive tells. After one that finishes the consumer nothing else matters.
+    pub(crate) fn tell(&mut self, fault: Error) {
+        if self.fault.as_ref().is_none_or(|before| before.kind() != ErrorKind::ConnectionLost) {
+            self.fault = Some(fault);
+        }
+    }
+
     /// Whether the cluster knows how far everything is.
     pub(crate) fn is_told(&self) -> bool {
         !self.commits.is_under_way()
@@ -127,6 +138,9 @@ impl Handle {
             queues.poll(&self.destination.name, room);
             let is_all = queues.fresh.is_empty();
             let mut state = lock(&self.state);
+            if let Some(fault) = queues.fault.take() {
+                state.tell(self.located(fault));
+            }
             taken.reserve(queues.fresh.len());
             for (epoch, offset, delivery) in queues.fresh.drain(..) {
                 state.ledger.take_in(epoch, offset, delivery);
@@ -135,6 +149,11 @@ impl Handle {
             // Of a partition the first waits for its count. What was settled already is passed over.
             if !is_all && state.ledger.is_due() {
                 self.due.ring();
+            }
+            if taken.is_empty()
+                && let Some(fault) = state.fault.take()
+            {
+                return Err(fault);
             }
             if is_all || !taken.is_empty() {
                 return Ok(taken);
@@ -173,14 +192,21 @@ impl Queues {
     fn poll(&mut self, topic: &str, room: usize) {
         let count = self.partitions.len();
         for turn in 0..count {
-            let Queue { epoch, messages } = &self.partitions[(self.next + turn) % count];
-            while self.fresh.len() < room
+            let Queue { epoch, messages, is_broken } = &mut self.partitions[(self.next + turn) % count];
+            while !*is_broken
+                && self.fresh.len() < room
                 && let Some(polled) = messages.poll(Duration::ZERO)
             {
-                // An error here is of the partition's fetches, which the client library repeats by itself.
-                let Ok(message) = polled else { continue };
-                let delivery = delivery(&mut self.reader, topic, *epoch, &message);
-                self.fresh.push((*epoch, message.offset(), delivery));
+                match polled {
+                    Ok(message) => {
+                        let delivery = delivery(&mut self.reader, topic, *epoch, &message);
+                        self.fresh.push((*epoch, message.offset(), delivery));
+                    }
+                    Err(error) => {
+                        *is_broken = error::is_unreadable(&error);
+                        self.fault = error::fetching(&error).or(self.fault.take());
+                    }
+                }
             }
         }
         self.next = self.next.wrapping_add(1);
@@ -261,7 +287,9 @@ impl Consumer for KafkaConsumer {
                 ),
             };
             for (settlement, result) in batch.iter().zip(&mut results) {
+                // The others hold at once: one that is told again would be of what is handed out again already.
                 if result.is_ok()
+                    && settlement.verdict == Verdict::Ack
                     && ledger::epoch(&settlement.token).is_some_and(|epoch| moved.contains(&epoch))
                 {
                     *result = outcome.of(&settlement.token);

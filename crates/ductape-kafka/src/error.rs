@@ -42,6 +42,45 @@ pub(crate) fn longer_than_queue(size: usize, limit: usize) -> Error {
         .with_help("raise `queue.buffering.max.kbytes` under `properties`, or publish less at once")
 }
 
+/// What the client library of a consumer cannot mend by itself.
+pub(crate) fn consuming(error: &KafkaError) -> Option<Error> {
+    match code(error) {
+        Some(
+            Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::Authentication,
+        ) => Some(call(error, "the consumer", false)),
+        _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Some(
+            Error::new(ErrorKind::ConnectionLost, format!("the consumer is finished: {error}"))
+                .with_retry(Retry::Safe),
+        ),
+        _ => None,
+    }
+}
+
+/// The same of a partition's fetches. The others are repeated by the client library.
+pub(crate) fn fetching(error: &KafkaError) -> Option<Error> {
+    match code(error) {
+        _ if is_unreadable(error) => Some(
+            Error::new(ErrorKind::ConnectionLost, format!("what was fetched cannot be read: {error}"))
+                .with_retry(Retry::Safe)
+                .with_help("it is fetched anew by itself; where that does not help, see the topic's log on its leader"),
+        ),
+        Some(Code::MessageSizeTooLarge) => Some(
+            call(error, "a fetch", false)
+                .with_help("raise `receive.message.max.bytes` and `fetch.message.max.bytes` under `properties`"),
+        ),
+        _ => consuming(error),
+    }
+}
+
+/// Whether the client library skips what it could not read, and goes on behind it.
+pub(crate) fn is_unreadable(error: &KafkaError) -> bool {
+    matches!(code(error), Some(Code::BadMessage | Code::BadCompression | Code::NotImplemented))
+}
+
 /// The code of an error, also where the client library keeps it to itself.
 pub(crate) fn code(error: &KafkaError) -> Option<Code> {
     match error {
@@ -220,6 +259,17 @@ mod tests {
         }
         assert_eq!(undelivered(Code::PurgeQueue).retry(), Retry::Safe);
         assert_eq!(coded(Code::OperationTimedOut, "x", false).retry(), Retry::Safe);
+    }
+
+    #[test]
+    fn a_fetch_tells_what_does_not_mend_by_itself() {
+        let told = |code| fetching(&KafkaError::MessageConsumption(code));
+        for code in [Code::BadMessage, Code::BadCompression] {
+            assert_eq!(told(code).unwrap().kind(), ErrorKind::ConnectionLost);
+        }
+        assert_eq!(told(Code::TopicAuthorizationFailed).unwrap().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(told(Code::MessageSizeTooLarge).unwrap().kind(), ErrorKind::MessageTooLarge);
+        assert!(told(Code::NotLeaderForPartition).is_none() && told(Code::BrokerTransportFailure).is_none());
     }
 
     #[test]

@@ -4,8 +4,10 @@ use crate::ledger::Mark;
 use ductape_core::Start;
 use rdkafka::consumer::{CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// How often leaders that move are asked again.
@@ -112,10 +114,16 @@ fn committed_now<C: ConsumerContext, T: Consumer<C>>(
     for element in found.elements() {
         element.error()?;
         if let Offset::Offset(offset) = element.offset() {
-            marks.insert(element.partition(), Mark::read(offset, element.metadata()));
+            marks.insert(element.partition(), Mark::read(offset, &metadata(&element)));
         }
     }
     Ok(marks)
+}
+
+/// What stands beside a committed offset; nothing where it is not UTF-8, and so somebody else's.
+fn metadata(element: &TopicPartitionListElem<'_>) -> String {
+    // rdkafka panics there, and has no other way to ask.
+    catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned())).unwrap_or_default()
 }
 
 /// Sees to it that the group exists: commits where it begins in each partition of which it has committed nothing.
@@ -217,6 +225,15 @@ mod tests {
         fn whatever_a_member_says_of_itself_is_read(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             subscribes(&bytes, "orders");
         }
+    }
+
+    #[test]
+    #[allow(unsafe_code, reason = "rdkafka makes no metadata that is not UTF-8")]
+    fn metadata_that_is_not_utf_8_is_somebody_elses() {
+        let list = marks_list("t", [(3, Mark::new(7, 2))]).unwrap();
+        // SAFETY: the list has one element, whose metadata was just allocated and has more than one byte.
+        unsafe { *(*(*list.ptr()).elems).metadata.cast::<u8>() = 0xff };
+        assert_eq!(metadata(&list.elements()[0]), "");
     }
 
     #[test]

@@ -11,21 +11,14 @@
 //! Only what is open is kept, so memory follows the bound and not the distance between watermark and read position.
 //! Offsets need not be contiguous. No input or output happens here.
 
+mod mark;
 mod open;
 
 use crate::ranges::Ranges;
 use ductape_core::{Delivery, Error, ErrorKind, Settlement, Token, Verdict};
+pub(crate) use mark::Mark;
 use open::Open;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Where a group stands in a partition: the offset of the first message that is not settled, and how often that one
-/// was handed out, and what is settled above it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub(crate) offset: i64,
-    pub(crate) attempts: u32,
-    pub(crate) done: Ranges,
-}
 
 /// What a member has in hand.
 #[derive(Debug, Default)]
@@ -74,6 +67,8 @@ struct Entry {
     delivery: Delivery,
     /// How often it was handed out and failed.
     failed: u32,
+    /// How often it was handed out, which its token tells: a verdict on one time is none on the next.
+    times: u32,
     in_hand: bool,
 }
 
@@ -138,12 +133,18 @@ impl Ledger {
     /// Takes a message in that is not handed out yet, in the order of its partition.
     pub(crate) fn take_in(&mut self, epoch: u32, offset: i64, delivery: Delivery) {
         let Some(partition) = self.partitions.get_mut(&epoch) else { return };
-        if partition.leaves || offset < partition.read {
+        if partition.leaves {
+            return;
+        }
+        if offset < partition.read && partition.counting == Counting::Waits {
+            partition.begin_anew(offset);
+        }
+        if offset < partition.read {
             return;
         }
         if partition.done.contains(offset) {
-            // Settled by whoever had the partition before.
-            partition.read = offset + 1;
+            // Settled by whoever had the partition before, and so is the whole run.
+            partition.read = partition.done.behind(offset);
             partition.forget_done();
             return;
         }
@@ -155,7 +156,7 @@ impl Ledger {
             partition.restless = true;
         }
         partition.read = offset + 1;
-        partition.open.push(offset, Entry { delivery, failed, in_hand: false });
+        partition.open.push(offset, Entry { delivery, failed, times: 0, in_hand: false });
         partition.forget_done();
         self.open += 1;
     }
@@ -180,10 +181,15 @@ impl Ledger {
     }
 
     fn settle_one(&mut self, settlement: &Settlement, moved: &mut BTreeSet<u32>) -> Result<(), Error> {
-        let (epoch, offset) = parts(&settlement.token).ok_or_else(lease_lost)?;
+        let Parts { epoch, times, offset } = parts(&settlement.token).ok_or_else(lease_lost)?;
         let partition = self.partitions.get_mut(&epoch).ok_or_else(lease_lost)?;
-        let Some(entry) = partition.open.get_mut(offset).filter(|entry| entry.in_hand) else {
-            // Settled before, or to be handed out again: this verdict comes too late.
+        let in_hand = |entry: &&mut Entry| entry.in_hand && entry.times == times;
+        let Some(entry) = partition.open.get_mut(offset).filter(in_hand) else {
+            // Settled before, or handed out again: this verdict comes too late. One that is told again since its
+            // commit was not answered holds once there is an answer.
+            if settlement.verdict == Verdict::Ack && partition.awaits_commit(offset) {
+                moved.insert(epoch);
+            }
             return if offset < partition.read { Ok(()) } else { Err(lease_lost()) };
         };
         match settlement.verdict {
@@ -210,7 +216,7 @@ impl Ledger {
 
     /// What the cluster should be told at last: also how often what is at the watermark was handed out.
     pub(crate) fn to_commit_at_last(&self) -> Vec<(u32, i32, Mark)> {
-        let due = self.partitions.iter().filter(|(_, p)| p.mark() != p.committed);
+        let due = self.partitions.iter().filter(|(_, p)| p.restless || p.mark() != p.committed);
         due.map(|(epoch, partition)| (*epoch, partition.number, partition.mark())).collect()
     }
 
@@ -241,10 +247,20 @@ impl Ledger {
 }
 
 impl Partition {
+    /// The log ended below where the group stood, and the client library went back to what is there.
+    fn begin_anew(&mut self, offset: i64) {
+        (self.read, self.handed_out) = (offset, offset);
+        self.done = Ranges::default();
+    }
+
     /// True where the cluster can be told of it: at the watermark always, above it while there are not too many gaps.
     fn ack(&mut self, offset: i64) -> bool {
         let before = self.watermark();
         self.open.remove(offset);
+        if self.open.first().is_none() {
+            // What comes next may have been settled by whoever had the partition before.
+            self.read = self.done.behind(self.read);
+        }
         if self.watermark() != before {
             self.forget_done();
             return true;
@@ -273,8 +289,16 @@ impl Partition {
                 let attempts = entry.failed + u32::from(handed);
                 Mark { offset, attempts, done: self.done.clone() }
             }
-            None => Mark::new(self.read, 0),
+            // Nothing has come yet: the count is of a message that will.
+            None if self.read == self.committed.offset => self.committed.clone(),
+            None => Mark { offset: self.read, attempts: 0, done: self.done.clone() },
         }
+    }
+
+    /// Whether this one is acked, and the cluster does not know it yet but will.
+    fn awaits_commit(&self, offset: i64) -> bool {
+        let is_acked = offset < self.watermark() || self.done.contains(offset);
+        is_acked && !self.committed.covers(offset)
     }
 
     fn hand_out(&mut self, max: usize, into: &mut Vec<Delivery>) {
@@ -296,26 +320,47 @@ impl Entry {
     /// True where it failed before: its count goes up while it is at the watermark.
     fn hand_out(&mut self, into: &mut Vec<Delivery>) -> bool {
         self.in_hand = true;
+        self.times = self.times.wrapping_add(1);
         let mut delivery = self.delivery.clone();
         delivery.attempt = self.failed + 1;
+        delivery.token = nth_token(&delivery.token, self.times);
         into.push(delivery);
         self.failed > 0
     }
 }
 
-/// What settles a delivery.
+/// What settles a delivery, before it is handed out.
 pub(crate) fn token(epoch: u32, offset: i64) -> Token {
     Token::Numbers(u64::from(epoch), offset.unsigned_abs())
 }
 
-/// The assignment that a delivery is of.
-pub(crate) fn epoch(token: &Token) -> Option<u32> {
-    parts(token).map(|(epoch, _)| epoch)
+/// The same of the time it is handed out, which stands above the epoch.
+fn nth_token(token: &Token, times: u32) -> Token {
+    match token {
+        Token::Numbers(first, offset) => {
+            Token::Numbers(first & u64::from(u32::MAX) | u64::from(times) << 32, *offset)
+        }
+        Token::Text(_) => token.clone(),
+    }
 }
 
-fn parts(token: &Token) -> Option<(u32, i64)> {
+/// The assignment that a delivery is of.
+pub(crate) fn epoch(token: &Token) -> Option<u32> {
+    parts(token).map(|parts| parts.epoch)
+}
+
+struct Parts {
+    epoch: u32,
+    times: u32,
+    offset: i64,
+}
+
+fn parts(token: &Token) -> Option<Parts> {
     match token {
-        Token::Numbers(epoch, offset) => Some((u32::try_from(*epoch).ok()?, i64::try_from(*offset).ok()?)),
+        Token::Numbers(first, offset) => {
+            let (epoch, times) = (*first as u32, (first >> 32) as u32);
+            Some(Parts { epoch, times, offset: i64::try_from(*offset).ok()? })
+        }
         Token::Text(_) => None,
     }
 }
@@ -329,36 +374,6 @@ pub(crate) fn lease_lost() -> Error {
     .with_help(
         "a handler that takes longer than a partition waits for it should know what it has done already",
     )
-}
-
-impl Mark {
-    const ATTEMPTS: &'static str = "ductape attempts=";
-    const DONE: &'static str = " done=";
-
-    /// A mark above which nothing is settled.
-    pub(crate) fn new(offset: i64, attempts: u32) -> Self {
-        Mark { offset, attempts, done: Ranges::default() }
-    }
-
-    /// What stands beside the committed offset: how often its message was handed out, and what is settled above it.
-    pub(crate) fn metadata(&self) -> String {
-        if self.attempts == 0 && self.done.is_empty() {
-            return String::new();
-        }
-        let mut text = format!("{}{}", Mark::ATTEMPTS, self.attempts);
-        if !self.done.is_empty() {
-            text.push_str(Mark::DONE);
-            self.done.write(self.offset, &mut text);
-        }
-        text
-    }
-
-    /// A mark as the cluster keeps it. Metadata of others counts for nothing.
-    pub(crate) fn read(offset: i64, metadata: &str) -> Self {
-        let Some(text) = metadata.strip_prefix(Mark::ATTEMPTS) else { return Mark::new(offset, 0) };
-        let (attempts, done) = text.split_once(Mark::DONE).unwrap_or((text, ""));
-        Mark { offset, attempts: attempts.parse().unwrap_or(0), done: Ranges::read(offset, done) }
-    }
 }
 
 #[cfg(test)]

@@ -10,21 +10,21 @@
 //! The thread sleeps until the bell rings. A second one commits (`committer`), since a commit has to be waited for and
 //! events must not.
 
+mod context;
+
 use crate::committer::Committer;
 use crate::consumer::{Handle, Phase, Queue};
 use crate::error;
 use crate::groups::{self, Offsets, Partitions};
 use crate::ledger::Mark;
 use crate::link::lock;
-use crate::signals::Signals;
+pub(crate) use context::MemberContext;
+use context::Rebalance;
 use ductape_core::error::Retry;
 use ductape_core::{Error, ErrorKind, Result, Start};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, TopicPartitionList};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,45 +58,6 @@ impl Bell {
         let rung = lock(&self.rung);
         let waited = self.changed.wait_timeout_while(rung, most, |rung| !*rung);
         *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
-    }
-}
-
-/// What the client library's callbacks note down for the thread.
-#[derive(Debug, Default)]
-pub(crate) struct MemberContext {
-    signals: Signals,
-    rebalance: Mutex<Option<Rebalance>>,
-}
-
-#[derive(Clone, Debug)]
-enum Rebalance {
-    Assign(Vec<i32>),
-    Revoke(Vec<i32>),
-}
-
-impl ClientContext for MemberContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.signals.log(level, facility, line);
-    }
-
-    fn stats(&self, _: Statistics) {}
-
-    fn stats_raw(&self, _: &[u8]) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.signals.error(&error, reason);
-    }
-}
-
-impl ConsumerContext for MemberContext {
-    fn rebalance(&self, _: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        self.signals.serve();
-        let numbers = list.elements().iter().map(|element| element.partition()).collect();
-        let rebalance = match what {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(numbers),
-            _ => Rebalance::Revoke(numbers),
-        };
-        *lock(&self.rebalance) = Some(rebalance);
     }
 }
 
@@ -182,21 +143,8 @@ impl Member {
 
     /// What the client library cannot mend by itself is told by the next receive.
     fn fault(&self, error: &KafkaError) {
-        let told = match error::code(error) {
-            Some(
-                Code::UnknownTopic
-                | Code::UnknownTopicOrPartition
-                | Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::Authentication,
-            ) => error::call(error, "the consumer", false),
-            _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
-                Error::new(ErrorKind::ConnectionLost, format!("the consumer is finished: {error}"))
-                    .with_retry(Retry::Safe)
-            }
-            _ => return,
-        };
-        lock(&self.handle.state).fault = Some(self.handle.located(told));
+        let Some(told) = error::consuming(error) else { return };
+        lock(&self.handle.state).tell(self.handle.located(told));
         self.handle.wake.notify_waiters();
     }
 
@@ -255,7 +203,7 @@ impl Member {
             let wake = Arc::clone(&self.handle.wake);
             messages.set_nonempty_callback(move || wake.notify_waiters());
             lock(&self.handle.state).ledger.assign(epoch, *number, mark.clone(), is_new(*number));
-            queues.push(Queue { epoch, messages });
+            queues.push(Queue { epoch, messages, is_broken: false });
         }
         lock(&self.handle.queues).partitions.extend(queues);
         // A new group is told of at once.
@@ -273,7 +221,7 @@ impl Member {
             Error::new(ErrorKind::ConnectionLost, format!("where the group stands is not known: {error}"))
                 .with_retry(Retry::Safe)
                 .with_help("another consumer is opened by itself; see that the cluster is up");
-        lock(&self.handle.state).fault = Some(self.handle.located(lost));
+        lock(&self.handle.state).tell(self.handle.located(lost));
         if let Err(error) = self.client.incremental_assign(&TopicPartitionList::new()) {
             tracing::debug!(%error, "an empty assignment is not taken");
         }
@@ -342,12 +290,15 @@ impl Member {
         drop(state);
         self.handle.due.ring();
         self.serve_until_told();
-        if let Err(error) = self.client.close_queue() {
-            tracing::debug!(%error, "the member does not close");
-        }
-        while !self.client.closed() {
-            self.serve();
-            self.handle.bell.wait(Duration::from_millis(5));
+        match self.client.close_queue() {
+            Ok(()) => {
+                while !self.client.closed() {
+                    self.serve();
+                    self.handle.bell.wait(Duration::from_millis(5));
+                }
+            }
+            // A client that met a fatal error is not closed, and never says that it is.
+            Err(error) => tracing::debug!(%error, "the member does not close"),
         }
         self.end();
     }

@@ -33,6 +33,17 @@ impl Ranges {
         self.0.range(..=offset).next_back().is_some_and(|(_, behind)| offset < *behind)
     }
 
+    /// This offset, or the first behind it that is not contained.
+    pub(crate) fn behind(&self, mut offset: i64) -> i64 {
+        // Those that were read may touch.
+        while let Some((_, behind)) = self.0.range(..=offset).next_back()
+            && offset < *behind
+        {
+            offset = *behind;
+        }
+        offset
+    }
+
     /// Forgets what lies below.
     pub(crate) fn trim(&mut self, watermark: i64) {
         while self.0.first_entry().is_some_and(|run| *run.get() <= watermark) {
@@ -116,6 +127,7 @@ mod tests {
             let all: BTreeSet<i64> = offsets.iter().copied().collect();
             offsets.iter().for_each(|offset| assert!(ranges.insert(*offset)));
             prop_assert!((0..70).all(|offset| ranges.contains(offset) == all.contains(&offset)));
+            prop_assert!((0..70).all(|from| Some(ranges.behind(from)) == (from..).find(|n| !all.contains(n))));
             prop_assert_eq!(ranges.count(), all.len() as i64);
             prop_assert_eq!(Ranges::read(0, &written(&ranges, 0)), ranges);
         }

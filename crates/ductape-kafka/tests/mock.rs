@@ -10,15 +10,18 @@ use ductape_core::config::KafkaConfig;
 use ductape_core::error::Retry;
 use ductape_core::secret::Secret;
 use ductape_core::{
-    Broker, ConnectOptions, ConsumerOptions, Delivery, Destination, ErrorKind, Publisher, Settlement, Verdict,
+    Broker, ConnectOptions, Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Publisher,
+    Settlement, Verdict,
 };
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use support::{connect, keyed};
+use support::{connect, keyed, take};
 use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -238,4 +241,109 @@ async fn a_wait_behind_a_single_message_leaves_the_runtime_to_others() {
     let (error, ticks) = beside_others(&publisher, 700).await;
     assert_eq!((error.kind(), error.retry()), (ErrorKind::DestinationFull, Retry::Safe), "{error}");
     assert!(ticks > 10, "{ticks}");
+}
+
+impl Rig {
+    async fn consumer(&self) -> Arc<dyn Consumer> {
+        self.broker.consumer(&self.destination, &ConsumerOptions::new("readers")).await.unwrap()
+    }
+
+    /// A client of the group that is no member of it.
+    fn group(&self) -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.cluster.bootstrap_servers()).set("group.id", "readers");
+        config.create().unwrap()
+    }
+
+    /// Commits this in every partition.
+    fn commit(&self, offset: i64, metadata: &str) {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            let mut element = list.add_partition("orders", partition);
+            element.set_offset(Offset::Offset(offset)).unwrap();
+            element.set_metadata(metadata);
+        }
+        self.group().commit(&list, CommitMode::Sync).unwrap();
+    }
+
+    /// What is committed in every partition.
+    fn committed(&self) -> Vec<(Offset, String)> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range("orders", 0, PARTITIONS - 1);
+        let found = self.group().committed_offsets(list, PATIENCE).unwrap();
+        found.elements().iter().map(|element| (element.offset(), element.metadata().to_owned())).collect()
+    }
+}
+
+/// Receives until the consumer tells of a fault.
+async fn until_told(consumer: &Arc<dyn Consumer>) -> Error {
+    let told = async {
+        loop {
+            if let Err(error) = consumer.receive(100, Duration::from_millis(100)).await {
+                return error;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("a fault is told")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_to_which_nothing_comes_leaves_what_is_committed_as_it_is() {
+    let rig = rig(PATIENCE, &[]).await;
+    rig.commit(0, "ductape attempts=2 done=2-10");
+    rig.consumer().await.close().await.unwrap();
+    let expected = (Offset::Offset(0), "ductape attempts=2 done=2-10".to_owned());
+    assert_eq!(rig.committed(), vec![expected; PARTITIONS as usize]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_of_a_log_shorter_than_what_is_committed_is_received() {
+    let rig = rig(PATIENCE, &[]).await;
+    rig.commit(1_000, "");
+    let publisher = rig.broker.publisher(&rig.destination).await.unwrap();
+    let batch = (0..5).map(|n| keyed("k", n.to_string())).collect();
+    assert!(publisher.publish(batch).await.iter().all(Result::is_ok));
+    let consumer = rig.consumer().await;
+    let got = take(&consumer, 5).await;
+    assert!(consumer.settle(ack(&got)).await.iter().all(Result::is_ok));
+    consumer.close().await.unwrap();
+    assert!(rig.committed().contains(&(Offset::Offset(5), String::new())), "{:?}", rig.committed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_fenced_says_so_and_closes() {
+    let rig = rig(PATIENCE, &[("group.instance.id", "one"), ("heartbeat.interval.ms", "100")]).await;
+    let consumer = rig.consumer().await;
+    rig.cluster
+        .request_errors(RDKafkaApiKey::Heartbeat, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID]);
+    let error = until_told(&consumer).await;
+    assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
+    let closing = tokio::time::timeout(Duration::from_secs(3), consumer.close());
+    closing.await.expect("a close in time").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_refused_is_told_although_nobody_waits_for_it() {
+    let rig = rig(PATIENCE, &[]).await;
+    let publisher = rig.broker.publisher(&rig.destination).await.unwrap();
+    let consumer = rig.consumer().await;
+    rig.cluster.request_errors(
+        RDKafkaApiKey::OffsetCommit,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 1_000],
+    );
+    publisher.publish(vec![keyed("k", "counted")]).await.pop().unwrap().unwrap();
+    let error = until_told(&consumer).await;
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    assert_eq!(error.context("group"), Some("readers"));
+    rig.cluster.clear_request_errors(RDKafkaApiKey::OffsetCommit);
+    let received = async {
+        loop {
+            match consumer.receive(100, PATIENCE).await {
+                Ok(got) => return got,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}"),
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, received).await.expect("it goes on").len(), 1);
+    consumer.close().await.unwrap();
 }

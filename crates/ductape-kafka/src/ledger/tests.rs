@@ -40,12 +40,16 @@ fn commit(ledger: &mut Ledger) -> Vec<Mark> {
 fn hand_out(ledger: &mut Ledger, max: usize) -> Vec<(i64, u32)> {
     let mut out = Vec::new();
     ledger.hand_out(max, &mut out);
-    out.iter().map(|d| (parts(&d.token).unwrap().1, d.attempt)).collect()
+    out.iter().map(|d| (parts(&d.token).unwrap().offset, d.attempt)).collect()
 }
 
+/// Settles these as they were handed out last.
 fn settle(ledger: &mut Ledger, offsets: &[i64], verdict: Verdict) -> Settled {
-    let batch: Vec<_> =
-        offsets.iter().map(|offset| Settlement { token: token(1, *offset), verdict }).collect();
+    let of = |ledger: &mut Ledger, offset: i64| {
+        let open = ledger.partitions.get_mut(&1).and_then(|partition| partition.open.get_mut(offset));
+        Settlement { token: nth_token(&token(1, offset), open.map_or(1, |entry| entry.times)), verdict }
+    };
+    let batch: Vec<_> = offsets.iter().map(|offset| of(ledger, *offset)).collect();
     ledger.settle(&batch)
 }
 
@@ -104,6 +108,7 @@ fn settling_twice_changes_nothing_and_neither_does_a_verdict_on_what_waits() {
     let mut ledger = ledger(&[1, 2]);
     hand_out(&mut ledger, 9);
     settle(&mut ledger, &[1], Verdict::Ack);
+    commit(&mut ledger);
     for verdict in [Verdict::Ack, NOW, Verdict::Release] {
         let again = settle(&mut ledger, &[1], verdict);
         assert!(again.results[0].is_ok() && again.moved.is_empty());
@@ -111,6 +116,85 @@ fn settling_twice_changes_nothing_and_neither_does_a_verdict_on_what_waits() {
     settle(&mut ledger, &[2], NOW);
     settle(&mut ledger, &[2], Verdict::Ack);
     assert_eq!(hand_out(&mut ledger, 9), [(2, 2)]);
+}
+
+#[test]
+fn an_ack_told_again_holds_once_the_cluster_has_it() {
+    let mut ledger = ledger(&[1, 2, 3, 4]);
+    hand_out(&mut ledger, 9);
+    for offsets in [[1], [3]] {
+        settle(&mut ledger, &offsets, Verdict::Ack);
+        assert!(settle(&mut ledger, &offsets, Verdict::Ack).moved.contains(&1));
+        commit(&mut ledger);
+        assert!(settle(&mut ledger, &offsets, Verdict::Ack).moved.is_empty());
+    }
+    settle(&mut ledger, &[2], NOW);
+    assert!(settle(&mut ledger, &[2], Verdict::Ack).moved.is_empty(), "it is to come again");
+}
+
+#[test]
+fn a_verdict_on_one_time_is_none_on_the_next() {
+    let mut ledger = ledger(&[1]);
+    let mut out = Vec::new();
+    ledger.hand_out(1, &mut out);
+    let first = out.remove(0).token;
+    let tell = |ledger: &mut Ledger, verdict| {
+        let settled = ledger.settle(&[Settlement { token: first.clone(), verdict }]);
+        assert!(settled.results[0].is_ok() && settled.moved.is_empty());
+    };
+    tell(&mut ledger, Verdict::Release);
+    assert_eq!(hand_out(&mut ledger, 9), [(1, 1)]);
+    for verdict in [Verdict::Release, NOW, Verdict::Ack] {
+        tell(&mut ledger, verdict);
+        assert!(!ledger.is_idle(1) && hand_out(&mut ledger, 9).is_empty());
+    }
+}
+
+#[test]
+fn where_the_log_is_shorter_than_what_was_settled_nothing_that_is_there_is_passed_over() {
+    let mut ledger = Ledger::default();
+    ledger.assign(1, 0, Mark::read(1_000, "ductape attempts=2 done=2-10"), false);
+    for offset in [3, 4, 1_000, 1_002] {
+        ledger.take_in(1, offset, delivery(1, offset));
+    }
+    assert_eq!(commit(&mut ledger), [Mark::new(3, 1)]);
+    assert_eq!(hand_out(&mut ledger, 9), [(3, 1), (4, 1), (1_000, 1), (1_002, 1)]);
+    ledger.take_in(1, 2, delivery(1, 2));
+    assert_eq!(ledger.open(), 4, "later nothing comes twice");
+}
+
+#[test]
+fn what_the_cluster_has_stays_as_it_is_while_nothing_comes() {
+    let told = Mark::read(40, "ductape attempts=2 done=2-10");
+    let mut ledger = Ledger::default();
+    ledger.assign(1, 0, told.clone(), false);
+    ledger.leave(1);
+    assert!(ledger.to_commit_at_last().is_empty());
+    assert_eq!(ledger.partitions[&1].mark(), told);
+}
+
+#[test]
+fn what_was_settled_above_the_watermark_is_kept_until_it_is_reached() {
+    let assigned = || {
+        let mut ledger = Ledger::default();
+        ledger.assign(1, 0, Mark::read(40, "ductape attempts=2 done=2-10"), false);
+        ledger.take_in(1, 40, delivery(1, 40));
+        commit(&mut ledger);
+        assert_eq!(hand_out(&mut ledger, 9), [(40, 3)]);
+        ledger
+    };
+    let mut first = assigned();
+    settle(&mut first, &[40], Verdict::Ack);
+    assert_eq!(commit(&mut first).remove(0).metadata(), "ductape attempts=0 done=1-9");
+    // Once all below it are settled, the watermark lies behind the whole run, also where that is not read yet.
+    let mut second = assigned();
+    second.take_in(1, 41, delivery(1, 41));
+    second.take_in(1, 42, delivery(1, 42));
+    hand_out(&mut second, 9);
+    settle(&mut second, &[40, 41], Verdict::Ack);
+    assert_eq!(commit(&mut second), [Mark::new(51, 0)]);
+    (43..=51).for_each(|offset| second.take_in(1, offset, delivery(1, offset)));
+    assert_eq!(hand_out(&mut second, 9), [(51, 1)]);
 }
 
 #[test]
@@ -159,17 +243,10 @@ fn a_new_group_tells_where_it_begins_at_once() {
     let mut ledger = Ledger::default();
     ledger.assign(1, 3, Mark::new(5, 0), true);
     assert_eq!(ledger.to_commit(), [(1, 3, Mark::new(5, 0))]);
+    ledger.leave(1);
+    assert_eq!(ledger.to_commit_at_last(), [(1, 3, Mark::new(5, 0))], "also where it goes at once");
     ledger.committed(1, Mark::new(5, 0));
-    assert!(!ledger.is_due());
-}
-
-#[test]
-fn a_mark_is_read_as_it_was_written() {
-    for attempts in [0, 1, 42] {
-        let mark = Mark::new(9, attempts);
-        assert_eq!(Mark::read(9, &mark.metadata()), mark);
-    }
-    assert_eq!(Mark::read(9, "somebody else's words").attempts, 0);
+    assert!(!ledger.is_due() && ledger.to_commit_at_last().is_empty());
 }
 
 proptest! {
