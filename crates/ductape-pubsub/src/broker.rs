@@ -1,7 +1,7 @@
 //! Connecting to the service.
 
 use crate::admin;
-use crate::consumer::PubSubConsumer;
+use crate::consumer::{self, PubSubConsumer};
 use crate::link::Link;
 use crate::message::MAX_MESSAGE_BYTES;
 use crate::publisher::{self, PubSubPublisher};
@@ -106,6 +106,7 @@ impl Broker for PubSubBroker {
         destination: &Destination,
         options: &ConsumerOptions,
     ) -> Result<Arc<dyn Consumer>> {
+        consumer::check_lease(options.lease)?;
         admin::ensure_group(&self.link, destination, &options.group).await?;
         let consumer = Arc::new(PubSubConsumer::open(Arc::clone(&self.link), destination, options));
         let mut consumers = self.lock();

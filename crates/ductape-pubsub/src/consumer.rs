@@ -26,13 +26,15 @@ use tonic::Status;
 /// Tells deliveries of one consumer from those of another.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 /// How long the server has to end a stream that we ended.
-const GOODBYE: Duration = Duration::from_secs(5);
-/// The shortest lease that Pub/Sub keeps, and the longest.
-const LEASES: std::ops::RangeInclusive<u64> = 10..=600;
+pub(crate) const GOODBYE: Duration = Duration::from_secs(5);
+/// The shortest lease that Pub/Sub keeps, in seconds.
+const SHORTEST_LEASE: u64 = 10;
+/// The longest.
+const LONGEST_LEASE: Duration = Duration::from_secs(600);
 
 /// A member of a group.
 pub(crate) struct PubSubConsumer {
-    inbox: Arc<Inbox>,
+    pub(crate) inbox: Arc<Inbox>,
     /// The short name of the subscription.
     pub(crate) subscription: String,
     group: Arc<str>,
@@ -57,11 +59,46 @@ enum Order {
     Lease(i32),
 }
 
+/// Acknowledgements under way. Dropped without their answers they are so no more.
+struct Acking<'s> {
+    inbox: &'s Inbox,
+    batch: &'s [Settlement],
+}
+
+impl Drop for Acking<'_> {
+    fn drop(&mut self) {
+        let mut held = self.inbox.held();
+        for settlement in self.batch {
+            if let Token::Numbers(consumer, number) = settlement.token
+                && consumer == self.inbox.number
+            {
+                held.unanswered(number);
+            }
+        }
+    }
+}
+
+/// Refuses a lease that the service would end between two renewals, of which core makes three in what was asked for.
+///
+/// # Errors
+/// `CONFIG_INVALID`.
+pub(crate) fn check_lease(lease: Duration) -> Result<()> {
+    if lease <= LONGEST_LEASE {
+        return Ok(());
+    }
+    let message = format!("a lease of {lease:?} is longer than the {LONGEST_LEASE:?} that Pub/Sub keeps one");
+    Err(Error::new(ErrorKind::ConfigInvalid, message).with_help(
+        "ask for a `lease` of 10 min or less: it is renewed while a handler runs, however long, and says only how soon \
+         others get what a dead process had in hand",
+    ))
+}
+
 impl PubSubConsumer {
+    /// A consumer that begins to read. Its lease is one that [`check_lease`] lets pass.
     pub(crate) fn open(link: Arc<Link>, destination: &Destination, options: &ConsumerOptions) -> Self {
         let subscription = names::of_group(destination, &options.group, link.names_subscription);
         let seconds = options.lease.as_secs() + u64::from(options.lease.subsec_nanos() > 0);
-        let lease = Duration::from_secs(seconds.clamp(*LEASES.start(), *LEASES.end()));
+        let lease = Duration::from_secs(seconds.max(SHORTEST_LEASE));
         let inbox = Arc::new(Inbox {
             subscription: names::subscription(&link.project, &subscription),
             link,
@@ -174,12 +211,24 @@ impl PubSubConsumer {
     /// Ends the stream and gives back what is held. One that is cut short may be begun again.
     async fn end(&self) {
         let mut reader = self.reader.lock().await;
-        if tokio::time::timeout(GOODBYE, reader.join_next()).await.is_err() {
+        let quiet = async {
+            reader.join_next().await;
+            self.acknowledged().await;
+        };
+        if tokio::time::timeout(GOODBYE, quiet).await.is_err() {
             reader.abort_all();
         }
         let ours = self.inbox.held().ours(Instant::now());
         self.inbox.give_back(ours).await;
         self.inbox.held().clear();
+    }
+
+    /// Waits until no acknowledgement is under way: one that gets there after a lease is given up does not hold.
+    async fn acknowledged(&self) {
+        while self.inbox.held().is_acking() {
+            // Only the reader waits for this as well, and it has ended.
+            self.inbox.settled.notified().await;
+        }
     }
 
     fn lease_lost(&self) -> Error {
@@ -220,6 +269,7 @@ impl Consumer for PubSubConsumer {
             return batch.iter().map(|_| Err(error.replicate())).collect();
         }
         let (acks, nacks, mut results) = self.sort(&batch);
+        let mut under_way = Acking { inbox: &self.inbox, batch: &batch };
         self.inbox.look_again();
         let (acked, nacked) = tokio::join!(self.tell(Order::Ack, acks), self.tell(Order::Lease(0), nacks));
         {
@@ -232,6 +282,8 @@ impl Consumer for PubSubConsumer {
                 }
             }
         }
+        // Each has its answer.
+        under_way.batch = &[];
         self.inbox.look_again();
         for (item, result) in acked.into_iter().chain(nacked) {
             results[item.place] = result;

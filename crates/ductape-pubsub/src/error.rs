@@ -156,7 +156,7 @@ fn refused(refusal: Refusal, what: &str, effect: Effect) -> Error {
         Code::InvalidArgument | Code::OutOfRange if effect == Effect::Doubles => (
             ErrorKind::MessageInvalid,
             Retry::Never,
-            "see the limits at https://cloud.google.com/pubsub/quotas",
+            "see the topic's schema if it has one, and the limits at https://cloud.google.com/pubsub/quotas",
         ),
         Code::InvalidArgument | Code::OutOfRange => {
             (ErrorKind::ConfigInvalid, Retry::Never, "mend what the server names")

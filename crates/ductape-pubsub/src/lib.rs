@@ -26,3 +26,6 @@ mod turns;
 
 pub use broker::PubSubProvider;
 pub use message::MAX_MESSAGE_BYTES;
+
+#[cfg(test)]
+mod tests;

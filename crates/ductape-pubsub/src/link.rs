@@ -42,8 +42,15 @@ pub(crate) struct Link {
     credentials: Option<Credentials>,
     endpoint: Endpoint,
     /// Made anew where a call had no answer, since nobody else notices a network that swallows everything.
-    channel: watch::Sender<Channel>,
+    channel: watch::Sender<Numbered>,
     closed: watch::Sender<bool>,
+}
+
+/// A channel, and its number among those of its link: what had no answer on one says nothing of the next.
+#[derive(Clone)]
+pub(crate) struct Numbered {
+    pub(crate) number: u64,
+    channel: Channel,
 }
 
 impl Link {
@@ -56,7 +63,7 @@ impl Link {
         let address = Address::of(config, std::env::var(credentials::EMULATOR).ok());
         let credentials = credentials::open(config, &address, &options.base_dir)?;
         let endpoint = endpoint(&address, options)?;
-        let channel = watch::Sender::new(endpoint.connect_lazy());
+        let channel = watch::Sender::new(Numbered { number: 0, channel: endpoint.connect_lazy() });
         let topics = TopicAdmin::builder()
             .with_endpoint(address.url.clone())
             .with_credentials(credentials.clone())
@@ -107,10 +114,10 @@ impl Link {
         A: prost::Message + Default + Send + Sync + 'static,
     {
         self.check_open("the connection").map_err(|error| (error, None))?;
-        let channel = self.channel.borrow().clone();
+        let Numbered { number, channel } = self.channel.borrow().clone();
         let calling = async {
             let request = self.request(request, resource).await.map_err(|error| (error, None))?;
-            let mut grpc = client(channel.clone());
+            let mut grpc = client(channel);
             let told = |status: Status| (error::rpc(&status, what, effect), Some(status));
             // A failure to get ready is one to connect.
             grpc.ready().await.map_err(|error| told(Status::from_error(error.into())))?;
@@ -121,19 +128,21 @@ impl Link {
         match tokio::time::timeout(self.limit, calling).await {
             Ok(answer) => answer,
             Err(_) => {
-                self.renew();
+                self.renew(number);
                 Err((error::timed_out(what, effect), None))
             }
         }
         .map_err(|(error, status)| (self.located(error), status))
     }
 
-    /// Opens a stream of answers to a stream of requests. Waits for the server's first answer, however long.
+    /// Opens a stream of answers to a stream of requests, on this channel. Waits for the server's first answer, however
+    /// long.
     ///
     /// # Errors
     /// As [`call`](Self::call), without a time limit.
     pub(crate) async fn stream<Q, A>(
         &self,
+        channel: Numbered,
         (method, what): (&'static str, &str),
         resource: (&str, &str),
         requests: impl futures_util::Stream<Item = Q> + Send + 'static,
@@ -142,9 +151,8 @@ impl Link {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
-        let channel = self.channel.borrow().clone();
         let request = self.request(requests, resource).await?;
-        let mut grpc = client(channel);
+        let mut grpc = client(channel.channel);
         let told = |status: &Status| self.located(error::rpc(status, what, Effect::Same));
         grpc.ready().await.map_err(|error| told(&Status::from_error(error.into())))?;
         let codec = ProstCodec::<Q, A>::default();
@@ -190,14 +198,23 @@ impl Link {
         error.with_context("endpoint", &self.address.url).with_context("project", &self.project)
     }
 
-    /// Begins a new channel. What is under way on the old one ends there.
-    fn renew(&self) {
-        tracing::warn!(endpoint = self.address.url, "a call had no answer; connecting anew");
-        self.channel.send_replace(self.endpoint.connect_lazy());
+    /// Begins a new channel after this one, on which something had no answer, unless another did so already: many may
+    /// wait on one that is dead. What is under way on the old one ends there.
+    pub(crate) fn renew(&self, silent: u64) {
+        let renewed = self.channel.send_if_modified(|current| {
+            let is_current = current.number == silent;
+            if is_current {
+                *current = Numbered { number: silent + 1, channel: self.endpoint.connect_lazy() };
+            }
+            is_current
+        });
+        if renewed {
+            tracing::warn!(endpoint = self.address.url, "no answer came in time; connecting anew");
+        }
     }
 
     /// Told when the channel is another.
-    pub(crate) fn channel_changes(&self) -> watch::Receiver<Channel> {
+    pub(crate) fn channel_changes(&self) -> watch::Receiver<Numbered> {
         self.channel.subscribe()
     }
 

@@ -44,6 +44,8 @@ struct Held {
     /// When the lease ends, as far as we know.
     until: Instant,
     is_handed: bool,
+    /// Whether the server is being told that it is done.
+    is_acking: bool,
     /// Whether an acknowledgement of it failed: it may be tried again, and else must come again.
     is_doubtful: bool,
     /// Kept while it may have to be handed out.
@@ -119,7 +121,15 @@ impl Outstanding {
         let delivery = Some(delivery(number));
         self.open.insert(
             number,
-            Held { ack_id, message_id, until, is_handed: false, is_doubtful: false, delivery },
+            Held {
+                ack_id,
+                message_id,
+                until,
+                is_handed: false,
+                is_acking: false,
+                is_doubtful: false,
+                delivery,
+            },
         );
         self.ready.insert(number);
     }
@@ -161,7 +171,10 @@ impl Outstanding {
             return Told::Lost;
         }
         match (verdict, &mut held.delivery) {
-            (Verdict::Ack, _) => Told::Ack(held.ack_id.clone()),
+            (Verdict::Ack, _) => {
+                held.is_acking = true;
+                Told::Ack(held.ack_id.clone())
+            }
             (verdict, Some(delivery)) => {
                 delivery.attempt += u32::from(matches!(verdict, Verdict::Retry(_)));
                 held.is_handed = false;
@@ -182,15 +195,20 @@ impl Outstanding {
     /// Nobody knows whether the server has the acknowledgement of this one.
     pub(crate) fn doubt(&mut self, number: u64) {
         if let Some(held) = self.open.get_mut(&number) {
-            held.is_doubtful = true;
+            (held.is_acking, held.is_doubtful) = (false, true);
         }
     }
 
-    /// The ack ids of what is ours, in the order in which it arrived. Of an order that is all: with one left out that the
-    /// service may still count as ours, those behind it would come before it.
-    pub(crate) fn ours(&self, now: Instant) -> Vec<String> {
-        let ours = self.open.values().filter(|held| self.ordered || held.until > now);
-        ours.map(|held| held.ack_id.clone()).collect()
+    /// Nobody waits any more for what the server says to the acknowledgement of this one.
+    pub(crate) fn unanswered(&mut self, number: u64) {
+        if let Some(held) = self.open.get_mut(&number) {
+            held.is_acking = false;
+        }
+    }
+
+    /// Whether an acknowledgement is under way.
+    pub(crate) fn is_acking(&self) -> bool {
+        self.open.values().any(|held| held.is_acking)
     }
 
     /// Lets go of everything.

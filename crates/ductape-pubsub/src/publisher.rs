@@ -5,9 +5,10 @@
 //!                             └▶ ordered: lanes by key ─▶ turn at the key ─▶ its requests in their order
 //! ```
 //!
-//! Google asks that a request holds messages of one ordering key only. A request that failed is told to each of its
-//! messages. What of the key is behind it in the same call was not sent, and says so; the next call begins afresh, so
-//! no key stays shut.
+//! Google asks that a request holds messages of one ordering key only. One bad message, such as one that does not fit the
+//! topic's schema, gets its whole request refused, and the answer does not say which it is: such a request is sent again
+//! in halves, until each bad one is alone. Any other failure is told to each message of its request. What of the key is
+//! behind it in the same call was not sent, and says so; the next call begins afresh, so no key stays shut.
 
 use crate::error::Effect;
 use crate::link::Link;
@@ -22,7 +23,7 @@ use ductape_core::{Destination, Error, ErrorKind, Message, Position, Publisher, 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use prost::Message as _;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -59,6 +60,13 @@ struct Lane {
     messages: Vec<Outgoing>,
 }
 
+impl Lane {
+    /// One that waits for no other.
+    fn free(messages: Vec<Outgoing>) -> Self {
+        Lane { turn: None, messages }
+    }
+}
+
 type Results = Vec<(usize, Result<Position>)>;
 
 #[async_trait]
@@ -67,17 +75,18 @@ impl Publisher for PubSubPublisher {
         let mut results: Vec<_> = batch.iter().map(|_| None).collect();
         let mut outgoing = Vec::with_capacity(batch.len());
         for (place, message) in batch.iter().enumerate() {
-            match message::write(message, self.destination.ordered) {
-                Ok(message) => outgoing.push(Outgoing { place, bytes: message.encoded_len() + 8, message }),
-                Err(error) => results[place] = Some(Err(self.located(error))),
+            match self.outgoing(place, message) {
+                Ok(message) => outgoing.push(message),
+                Err(error) => results[place] = Some(Err(error)),
             }
         }
-        let mut lanes: FuturesUnordered<_> =
-            self.lanes(outgoing).into_iter().map(|lane| self.send_lane(lane)).collect();
-        while let Some(sent) = lanes.next().await {
+        let send = |lane| self.send_lane(&batch, lane);
+        let mut lanes: FuturesUnordered<_> = self.lanes(outgoing).into_iter().map(send).collect();
+        while let Some((sent, halves)) = lanes.next().await {
             for (place, result) in sent {
                 results[place] = Some(result);
             }
+            lanes.extend(halves.into_iter().map(send));
         }
         results.into_iter().map(|result| result.unwrap_or_else(|| Err(unanswered()))).collect()
     }
@@ -92,6 +101,12 @@ impl PubSubPublisher {
             requests: Semaphore::new(MAX_REQUESTS),
             link,
         }
+    }
+
+    fn outgoing(&self, place: usize, message: &Message) -> Result<Outgoing> {
+        let written =
+            message::write(message, self.destination.ordered).map_err(|error| self.located(error))?;
+        Ok(Outgoing { place, bytes: written.encoded_len() + 8, message: written })
     }
 
     /// Sorts messages by their ordering key, and takes the turns at the keys. What has none goes out in requests that
@@ -116,44 +131,66 @@ impl PubSubPublisher {
         let turns = self.turns.take(keyed.iter().map(|lane| &*lane[0].message.ordering_key));
         let keyed = keyed.into_iter().zip(turns);
         let keyed = keyed.map(|(messages, turn)| Lane { turn: Some(turn), messages });
-        let free = requests(free).into_iter().map(|messages| Lane { turn: None, messages });
+        let free = requests(free).into_iter().map(Lane::free);
         free.chain(keyed).collect()
     }
 
-    async fn send_lane(&self, mut lane: Lane) -> Results {
+    /// Sends what is in a lane. Of one without order the halves of a refused request are lanes of their own, to be sent.
+    async fn send_lane(&self, batch: &[Message], mut lane: Lane) -> (Results, Vec<Lane>) {
         if let Some(turn) = &mut lane.turn {
             turn.begin().await;
         }
         let mut results = Vec::with_capacity(lane.messages.len());
-        let mut requests = requests(lane.messages).into_iter();
-        for request in requests.by_ref() {
-            let sent = self.send(request).await;
-            // Were the rest sent, it might get there before what has no answer.
-            let failed = sent.iter().any(|(_, result)| result.is_err());
-            results.extend(sent);
-            if failed {
+        let mut waiting: VecDeque<_> = requests(lane.messages).into();
+        while let Some(request) = waiting.pop_front() {
+            let failure = match self.send(request).await {
+                Ok(sent) => {
+                    let failure =
+                        sent.iter().find_map(|(_, result)| Some(result.as_ref().err()?.replicate()));
+                    results.extend(sent);
+                    failure
+                }
+                Err((places, error)) if places.len() > 1 && is_refusal(&error) => {
+                    let (first, second) = places.split_at(places.len() / 2);
+                    waiting.push_front(self.again(batch, second));
+                    waiting.push_front(self.again(batch, first));
+                    None
+                }
+                Err((places, error)) => {
+                    results.extend(places.into_iter().map(|place| (place, Err(error.replicate()))));
+                    // It leaves a gap: none of it was taken.
+                    (!is_refusal(&error)).then_some(error)
+                }
+            };
+            if lane.turn.is_none() {
                 break;
             }
+            // Were the rest sent, it might get there before what has no answer.
+            if let Some(failure) = failure {
+                let behind = |unsent: Outgoing| (unsent.place, Err(behind_a_failure(&failure)));
+                results.extend(waiting.drain(..).flatten().map(behind));
+            }
         }
-        for unsent in requests.flatten() {
-            results.push((unsent.place, Err(self.located(behind_a_failure()))));
-        }
-        results
+        (results, waiting.into_iter().map(Lane::free).collect())
     }
 
-    async fn send(&self, request: Vec<Outgoing>) -> Results {
+    /// As one request, or with why not and for which.
+    async fn send(&self, request: Vec<Outgoing>) -> Result<Results, (Vec<usize>, Error)> {
         // Never closed.
         let _permit = self.requests.acquire().await;
         let (places, messages): (Vec<_>, _) = request.into_iter().map(|one| (one.place, one.message)).unzip();
         let request = PublishRequest { topic: self.topic.clone(), messages };
         let what = (PUBLISH, "the publish", Effect::Doubles);
         match self.link.call::<_, PublishResponse>(what, ("topic", &self.topic), request).await {
-            Ok(answer) => taken(places, answer.message_ids),
-            Err((error, _)) => {
-                let error = self.located(error);
-                places.into_iter().map(|place| (place, Err(error.replicate()))).collect()
-            }
+            Ok(answer) => Ok(taken(places, answer.message_ids)),
+            Err((error, _)) => Err((places, self.located(error))),
         }
+    }
+
+    /// Messages that went out before, written anew: keeping each until its answer would cost all those that are taken.
+    fn again(&self, batch: &[Message], places: &[usize]) -> Vec<Outgoing> {
+        // Those that cannot be written never went out.
+        places.iter().filter_map(|place| self.outgoing(*place, &batch[*place]).ok()).collect()
     }
 
     fn located(&self, error: Error) -> Error {
@@ -195,9 +232,21 @@ fn unanswered() -> Error {
         .with_retry(Retry::Uncertain)
 }
 
-fn behind_a_failure() -> Error {
-    Error::new(ErrorKind::ConnectionLost, "not sent: a message of the same key before it failed")
-        .with_retry(Retry::Safe)
+/// Whether the server refused what it was sent for what it is, and has none of it.
+fn is_refusal(error: &Error) -> bool {
+    error.kind() == ErrorKind::MessageInvalid
+}
+
+/// What is behind fails in the same way, but was not sent: where that one is uncertain, this one is not.
+fn behind_a_failure(failure: &Error) -> Error {
+    let retry = if failure.is_uncertain() { Retry::Safe } else { failure.retry() };
+    let words = format!("not sent: a message of the same key before it failed: {}", failure.message());
+    let behind = Error::new(failure.kind(), words).with_retry(retry);
+    let behind = match failure.help() {
+        Some(help) => behind.with_help(help),
+        None => behind,
+    };
+    failure.contexts().fold(behind, |behind, (name, value)| behind.with_context(name, value))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! and then, and leases do not end with it. Only when that fails too is the consumer told.
 
 use crate::error::{self, Effect};
-use crate::link::Link;
+use crate::link::{Link, Numbered};
 use crate::message;
 use crate::outstanding::{Outstanding, Patience};
 use crate::protocol::{
@@ -19,12 +19,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
-use tonic::transport::Channel;
 
 /// How often the server is told that we are there; it hangs up on who is silent for 90 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a server that answers this may be silent before its stream counts as dead.
-const SILENCE: Duration = Duration::from_secs(75);
+pub(crate) const SILENCE: Duration = Duration::from_secs(75);
+/// What errors call it.
+const STREAM: &str = "the stream of deliveries";
 /// The most bytes of deliveries that are not settled.
 const MAX_OUTSTANDING_BYTES: i64 = 100 * 1024 * 1024;
 /// How long deliveries wait here before others get them.
@@ -126,15 +127,17 @@ impl Inbox {
     }
 
     async fn read(&self) {
-        let (mut channel, mut failed) = (self.link.channel_changes(), 0_u32);
+        let (mut channel, mut seen) = (self.link.channel_changes(), Seen::default());
         while !self.is_stopping() {
-            channel.mark_unchanged();
-            let before = failed;
-            let ended = self.read_stream(&mut channel, &mut failed).await;
-            if let Ok(Ended::WithItsChannel) = ended {
-                continue;
-            }
-            failed = failed.saturating_add(1);
+            let current = channel.borrow_and_update().clone();
+            let before = seen.failed;
+            let ended = tokio::select! {
+                ended = self.read_stream(current, &mut seen) => ended,
+                // It would wait on the old one for good.
+                _ = channel.changed() => continue,
+            };
+            seen.failed = seen.failed.saturating_add(1);
+            let failed = seen.failed;
             if let Err(error) = ended {
                 tracing::debug!(%error, failed, subscription = self.subscription, "the stream of deliveries ended");
                 // Streams end now and then; one that cannot be opened again is another matter.
@@ -151,35 +154,43 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Opens a stream and reads it to its end. `failed` is none again when the first answer is here.
-    async fn read_stream(&self, channel: &mut watch::Receiver<Channel>, failed: &mut u32) -> Result<Ended> {
+    /// Opens a stream on this channel and reads it until the server ends it, as it does when we end our side, or when it
+    /// has run for long.
+    async fn read_stream(&self, channel: Numbered, seen: &mut Seen) -> Result<()> {
+        let number = channel.number;
         let resource = ("subscription", self.subscription.as_str());
-        let what = (STREAMING_PULL, "the stream of deliveries");
-        let opening = self.link.stream::<_, StreamingPullResponse>(what, resource, self.requests());
-        let mut stream = tokio::select! {
-            stream = opening => stream?,
-            // It would wait on the old one for good.
-            _ = channel.changed() => return Ok(Ended::WithItsChannel),
-        };
-        let mut answers_keep_alive = false;
+        let what = (STREAMING_PULL, STREAM);
+        let opening = self.link.stream::<_, StreamingPullResponse>(channel, what, resource, self.requests());
+        let mut stream = self.heard(number, seen, opening).await??;
         loop {
-            let silence = tokio::time::sleep(SILENCE);
-            let answer = tokio::select! {
-                answer = stream.message() => answer,
-                _ = channel.changed() => return Ok(Ended::WithItsChannel),
-                () = silence, if answers_keep_alive => return Err(error::timed_out(what.1, Effect::Same)),
-            };
+            let answer = self.heard(number, seen, stream.message()).await?;
             let answer =
-                answer.map_err(|status| self.link.located(error::rpc(&status, what.1, Effect::Same)))?;
-            let Some(answer) = answer else { return Ok(Ended::ByServer) };
-            *failed = 0;
-            answers_keep_alive |= answer.received_messages.is_empty();
+                answer.map_err(|status| self.link.located(error::rpc(&status, STREAM, Effect::Same)))?;
+            let Some(answer) = answer else { return Ok(()) };
+            if seen.failed > 0 {
+                seen.failed = 0;
+                // Nobody has asked since: it is over.
+                *self.failure() = None;
+            }
+            seen.keep_alive |= answer.received_messages.is_empty();
             self.take_in(answer.received_messages);
             tokio::select! {
                 () = self.room() => {}
                 () = self.stopped() => {}
             }
         }
+    }
+
+    /// What the server says. One that is known to say something all the while is given up when it is silent, and with it
+    /// its channel: where nothing is called, nobody else notices a network that swallows everything.
+    async fn heard<T>(&self, channel: u64, seen: &Seen, said: impl Future<Output = T>) -> Result<T> {
+        if !seen.keep_alive {
+            return Ok(said.await);
+        }
+        tokio::time::timeout(SILENCE, said).await.map_err(|_| {
+            self.link.renew(channel);
+            self.link.located(error::timed_out(STREAM, Effect::Same))
+        })
     }
 
     /// What we say on the stream. It ends when the consumer closes, at which the server ends its side.
@@ -244,12 +255,13 @@ impl Inbox {
     }
 }
 
-/// How a stream came to its end without a failure.
-enum Ended {
-    /// As it does when we end our side, or when it has run for long.
-    ByServer,
-    /// The channel is another: the old one leads nowhere.
-    WithItsChannel,
+/// What is known of the server from one stream to the next.
+#[derive(Default)]
+struct Seen {
+    /// Streams in a row that had no answer.
+    failed: u32,
+    /// Whether it says now and then that it is there.
+    keep_alive: bool,
 }
 
 /// Whether it may be over by itself in a moment.

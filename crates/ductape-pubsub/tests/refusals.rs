@@ -3,10 +3,11 @@
 
 mod rig;
 
-use ductape_core::ErrorKind;
 use ductape_core::error::Retry;
+use ductape_core::{ConsumerOptions, ErrorKind};
 use rig::{PATIENCE, connect, orders};
 use serde_json::json;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -104,4 +105,19 @@ async fn a_missing_topic_is_told_from_a_missing_project() {
     let address = stand_in(404, missing).await;
     let error = connect(&address, PATIENCE).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::DestinationNotFound, "{error}");
+}
+
+#[tokio::test]
+async fn a_lease_that_the_service_would_end_before_it_is_renewed_is_refused() {
+    let denied = refusal(403, "PERMISSION_DENIED", "User not authorized", Some("IAM_PERMISSION_DENIED"));
+    let broker = connect(&stand_in(403, denied).await, PATIENCE).await.unwrap();
+    let open = async |lease| {
+        let options = ConsumerOptions { lease, ..ConsumerOptions::new("shop") };
+        broker.consumer(&orders(false), &options).await.err().unwrap()
+    };
+    let error = open(Duration::from_secs(3600)).await;
+    assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{error}");
+    assert!(error.message().contains("600s") && error.help().unwrap().contains("10 min or less"), "{error}");
+    let asked = open(Duration::from_secs(600)).await;
+    assert_eq!(asked.kind(), ErrorKind::PermissionDenied, "this one asks the server: {asked}");
 }

@@ -1,6 +1,8 @@
 //! What becomes of what is held when its lease is renewed, runs out, or should be another's.
 
 use super::{Held, Outstanding};
+use ductape_core::Key;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// How long deliveries wait here before others get them.
@@ -12,16 +14,22 @@ pub(crate) struct Patience {
     pub(crate) unasked: Duration,
 }
 
+impl Held {
+    /// Its key, where its destination is ordered.
+    fn key(&self) -> Option<Key> {
+        self.delivery.as_ref().and_then(|delivery| delivery.message.key.clone())
+    }
+}
+
 impl Outstanding {
     /// Lets go of one that is no longer ours, and of those that wait behind it with its key: the service delivers all of
     /// them again, in their order, and handed out now they would overtake it.
     pub(crate) fn lose(&mut self, number: u64) {
-        let key = |held: &Held| held.delivery.as_ref().and_then(|delivery| delivery.message.key.clone());
-        let lost = self.remove(number).as_ref().and_then(key);
+        let lost = self.remove(number).as_ref().and_then(Held::key);
         if !self.ordered || lost.is_none() {
             return;
         }
-        let behind = |number: &&u64| self.open.get(number).and_then(key) == lost;
+        let behind = |number: &&u64| self.open.get(number).and_then(Held::key) == lost;
         let behind: Vec<_> = self.ready.range(number..).filter(behind).copied().collect();
         for number in behind {
             self.remove(number);
@@ -66,6 +74,25 @@ impl Outstanding {
         };
         let surplus: Vec<_> = self.ready.iter().rev().copied().filter(|number| goes(number)).collect();
         surplus.into_iter().filter_map(|number| self.remove(number)).map(|held| held.ack_id).collect()
+    }
+
+    /// The ack ids of what is ours to give back, in the order in which it arrived, without what the server is being told
+    /// is done: that would come again if it were given back first. Of an order that is all up to there: with one left out
+    /// that the service may still count as ours, those behind it would come before it.
+    pub(crate) fn ours(&self, now: Instant) -> Vec<String> {
+        let mut left_out = HashSet::new();
+        let mut is_ours = |held: &&Held| {
+            if held.is_acking {
+                left_out.extend(held.key());
+                return false;
+            }
+            if self.ordered {
+                held.key().is_none_or(|key| !left_out.contains(&key))
+            } else {
+                held.until > now
+            }
+        };
+        self.open.values().filter(|held| is_ours(held)).map(|held| held.ack_id.clone()).collect()
     }
 
     /// The ack ids of everything that is held, whose lease has not run out, and which somebody may still settle.

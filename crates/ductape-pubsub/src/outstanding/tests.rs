@@ -275,3 +275,20 @@ fn at_the_end_everything_that_may_be_ours_is_let_go_in_its_order() {
         assert_eq!((rig.held.len(), rig.held.handed()), (0, 0));
     }
 }
+
+#[test]
+fn what_is_being_acknowledged_is_not_let_go_nor_what_is_behind_it_in_its_order() {
+    for (ordered, wanted) in [(true, ["1", "4"].as_slice()), (false, &["1", "3", "4"])] {
+        let mut rig = Rig::new(ordered);
+        for (id, ack) in [("a1", "1"), ("a2", "2"), ("a3", "3"), ("b1", "4")] {
+            rig.arrive(id, ack);
+        }
+        rig.take();
+        assert_eq!(rig.settle(1, Verdict::Ack), Told::Ack("2".into()));
+        assert!(rig.held.is_acking());
+        assert_eq!(rig.held.ours(rig.now), wanted);
+        rig.held.doubt(1);
+        assert!(!rig.held.is_acking());
+        assert_eq!(rig.held.ours(rig.now), ["1", "2", "3", "4"], "it failed");
+    }
+}
