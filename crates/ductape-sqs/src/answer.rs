@@ -34,6 +34,13 @@ impl<T> Ticket<T> {
         self.give(result);
     }
 
+    /// Whether anybody waits for the answer.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let Some(call) = &self.call else { return false };
+        let call = call.lock().unwrap_or_else(PoisonError::into_inner);
+        call.done.as_ref().is_some_and(|done| !done.is_closed())
+    }
+
     fn give(&mut self, result: Result<T>) {
         let Some(call) = self.call.take() else { return };
         let mut call = call.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,7 @@
 
 use crate::admin;
 use crate::consumer::SqsConsumer;
+use crate::hand::LONGEST_LEASE;
 use crate::link::Link;
 use crate::message::MAX_MESSAGE_BYTES;
 use crate::publisher::SqsPublisher;
@@ -58,6 +59,15 @@ fn unanswered(limit: Duration) -> Error {
         .with_help("see `region`, `endpoint` and the network, and where the credentials come from")
 }
 
+/// SQS would refuse every receive.
+fn check_lease(lease: Duration) -> Result<()> {
+    if lease <= LONGEST_LEASE {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::ConfigInvalid, format!("a lease of {lease:?}, and AWS_SQS has 12 h at most"))
+        .with_help("take a lease of 12 h or less"))
+}
+
 #[async_trait]
 impl Broker for SqsBroker {
     fn capabilities(&self, destination: &Destination) -> Capabilities {
@@ -96,6 +106,7 @@ impl Broker for SqsBroker {
         options: &ConsumerOptions,
     ) -> Result<Arc<dyn Consumer>> {
         self.0.check_open("the connection")?;
+        check_lease(options.lease).map_err(|error| error.with_context("destination", &destination.name))?;
         let url = admin::url(&self.0, destination).await?;
         Ok(Arc::new(SqsConsumer::start(Arc::clone(&self.0), destination, url, options)))
     }

@@ -11,13 +11,12 @@
 //! 20 s at most, and gives back at once whatever it still brings.
 
 use crate::answer::{self, Ticket};
-use crate::error;
-use crate::hand::{Found, Hand, Held};
+use crate::hand::{Found, Hand, Held, Hidden};
 use crate::link::Link;
 use crate::poll::poll;
-use crate::settler::{self, Order, Say};
+use crate::renewal::renew;
+use crate::settler::{self, Cause, Order, Say};
 use async_trait::async_trait;
-use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry as Change;
 use ductape_core::{
     Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Result, Settlement, Token, Verdict,
 };
@@ -36,7 +35,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(500);
 /// Requests at once when leases are renewed.
 const RENEWALS: usize = 8;
-const RENEWAL: &str = "the renewal of a lease";
 
 /// The member of a queue's one group. Dropped without a close, it gives back what it holds all the same.
 pub(crate) struct SqsConsumer(Arc<Member>);
@@ -83,39 +81,6 @@ impl Shared {
     fn lease_lost(&self) -> Error {
         self.located(Error::new(ErrorKind::LeaseLost, "the delivery is not this consumer's any more"))
     }
-
-    /// Renews what ten receipts stand for. What SQS knows no more is another's.
-    async fn renew(&self, ten: Vec<(u64, Arc<str>)>) -> Result<()> {
-        let entry = |(id, (_, receipt)): (usize, &(u64, Arc<str>))| {
-            let change = Change::builder().id(id.to_string()).receipt_handle(&**receipt);
-            change.visibility_timeout(seconds(self.lease)).build().ok()
-        };
-        let entries = ten.iter().enumerate().filter_map(entry).collect();
-        let request = self.link.client.change_message_visibility_batch();
-        let request = request.queue_url(&*self.url).set_entries(Some(entries));
-        let sent = Instant::now();
-        let output = self.link.within(RENEWAL, false, request.send()).await?;
-        let number =
-            |id: &str| id.parse::<usize>().ok().and_then(|id| ten.get(id)).map(|(number, _)| *number);
-        let mut hand = self.hand();
-        output
-            .successful
-            .iter()
-            .filter_map(|done| number(&done.id))
-            .for_each(|number| hand.renewed(number, sent + self.lease));
-        let mut result = Ok(());
-        for failed in &output.failed {
-            let error = error::entry(failed, RENEWAL, false);
-            match number(&failed.id) {
-                // Twelve hours are over, or another has it.
-                Some(number) if failed.sender_fault || error.kind() == ErrorKind::LeaseLost => {
-                    hand.lost(number)
-                }
-                _ => result = Err(error),
-            }
-        }
-        result
-    }
 }
 
 /// A time in the unit of SQS, rounded up.
@@ -134,12 +99,27 @@ impl Member {
     }
 
     fn release(&self, held: Vec<(u64, Held)>) {
-        held.into_iter().for_each(|(number, held)| self.tell(number, held, Say::Hide(Duration::ZERO), None));
+        held.into_iter().for_each(|(number, held)| self.give_back(number, held, None));
     }
 
-    fn tell(&self, number: u64, held: Held, say: Say, ticket: Option<Ticket<()>>) {
+    fn give_back(&self, number: u64, held: Held, ticket: Option<Ticket<()>>) {
+        let say = Say::Hide(Duration::ZERO);
+        self.tell(Order { number, held, say, cause: Cause::Release, ticket });
+    }
+
+    /// Tells a delay again that a renewal may have undone.
+    pub(crate) fn hide_again(&self, hidden: Hidden) {
+        let Hidden { number, held, until } = hidden;
+        let left = until.saturating_duration_since(Instant::now());
+        // What may come by now may be with another.
+        if !left.is_zero() {
+            self.tell(Order { number, held, say: Say::Hide(left), cause: Cause::Again, ticket: None });
+        }
+    }
+
+    fn tell(&self, order: Order) {
         // The settler lives as long as its senders.
-        let _ = self.orders.send(Order { number, held, say, ticket });
+        let _ = self.orders.send(order);
     }
 
     /// Closes, and returns when what was in hand is back.
@@ -151,7 +131,7 @@ impl Member {
         let held = self.shared.hand().clear();
         let (tickets, answer) = answer::call(held.len());
         for ((number, held), ticket) in held.into_iter().zip(tickets) {
-            self.tell(number, held, Say::Hide(Duration::ZERO), Some(ticket));
+            self.give_back(number, held, Some(ticket));
         }
         let unreleased = answer.wait().await.into_iter().filter_map(Result::err);
         unreleased.for_each(|error| tracing::debug!(%error, "not given back; it comes again by its lease"));
@@ -162,10 +142,11 @@ impl Member {
         let Token::Numbers(consumer, number) = settlement.token else {
             return ticket.answer(Err(self.shared.lease_lost()));
         };
-        let found =
-            if consumer == self.shared.number { hand.begin(number, Instant::now()) } else { Found::Lost };
+        let now = Instant::now();
+        let found = if consumer == self.shared.number { hand.begin(number, now) } else { Found::Lost };
         let held = match found {
             Found::Held(held) => held,
+            Found::BeingTold => return hand.join(number, ticket),
             Found::Settled => return ticket.answer(Ok(())),
             Found::Lost => return ticket.answer(Err(self.shared.lease_lost())),
         };
@@ -174,12 +155,13 @@ impl Member {
             Verdict::Retry(delay) => Say::Hide(delay),
             Verdict::Release => Say::Hide(Duration::ZERO),
         };
-        if say != Say::Delete
-            && let Some(group) = &held.group
-        {
-            self.release(hand.recall(group));
+        if let Say::Hide(delay) = say {
+            hand.hide(number, &held, delay, now);
+            if let Some(group) = &held.group {
+                self.release(hand.recall(group));
+            }
         }
-        self.tell(number, held, say, Some(ticket));
+        self.tell(Order { number, held, say, cause: Cause::Verdict, ticket: Some(ticket) });
     }
 }
 
@@ -271,7 +253,7 @@ impl Consumer for SqsConsumer {
         // What was received just now is renewed by the next call, which comes before two thirds of the lease are over.
         let due = shared.hand().due(shared.lease * 5 / 6, Instant::now());
         let tens: Vec<Vec<_>> = due.chunks(settler::MAX_ENTRIES).map(<[_]>::to_vec).collect();
-        let renewals = stream::iter(tens).map(|ten| shared.renew(ten)).buffer_unordered(RENEWALS);
+        let renewals = stream::iter(tens).map(|ten| renew(&self.0, ten)).buffer_unordered(RENEWALS);
         let results: Vec<Result<()>> = renewals.collect().await;
         results.into_iter().collect::<Result<()>>().map_err(|error| shared.located(error))
     }

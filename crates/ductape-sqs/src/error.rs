@@ -1,5 +1,6 @@
 //! What SQS and its SDK say, as kinds and retryability.
 
+use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
 use ductape_core::error::Retry;
@@ -13,15 +14,17 @@ const THROTTLED: Duration = Duration::from_secs(1);
 const DELETED_RECENTLY: Duration = Duration::from_secs(60);
 
 /// A call failed. `acts` is whether doing it twice is worse than once: then no answer is an uncertain answer.
-pub(crate) fn call<E, R>(error: &SdkError<E, R>, what: &str, acts: bool) -> Error
+pub(crate) fn call<E>(error: &SdkError<E, HttpResponse>, what: &str, acts: bool) -> Error
 where
     E: ProvideErrorMetadata + StdError + 'static,
-    R: std::fmt::Debug + 'static,
 {
     match error {
         SdkError::ServiceError(answer) => {
-            let error = answer.err();
-            service(error.code().unwrap_or(""), error.message().unwrap_or(""), what, acts)
+            let (error, failed) = (answer.err(), answer.raw().status().is_server_error());
+            let error =
+                service(error.code().unwrap_or(""), error.message().unwrap_or(""), what, acts, failed);
+            // Whatever its code is, it does not say that nothing happened.
+            if failed && acts { error.with_retry(Retry::Uncertain) } else { error }
         }
         SdkError::TimeoutError(_) => timeout(what, acts),
         SdkError::ConstructionFailure(_) => unsent(error, what),
@@ -42,7 +45,7 @@ pub(crate) fn timeout(what: &str, acts: bool) -> Error {
 
 /// One entry of a batch was refused.
 pub(crate) fn entry(failed: &BatchResultErrorEntry, what: &str, acts: bool) -> Error {
-    service(failed.code(), failed.message().unwrap_or(""), what, acts)
+    service(failed.code(), failed.message().unwrap_or(""), what, acts, !failed.sender_fault)
 }
 
 /// One entry of a batch has no result.
@@ -56,10 +59,11 @@ fn unanswered(acts: bool) -> Retry {
     if acts { Retry::Uncertain } else { Retry::Safe }
 }
 
-/// What the server answered. Codes come in the names of the query protocol and of the JSON protocol.
-fn service(code: &str, words: &str, what: &str, acts: bool) -> Error {
+/// What the server answered. Codes come in the names of the query protocol and of the JSON protocol. `failed` is
+/// whether it says that the fault is its own, which tells of codes that are not known here.
+fn service(code: &str, words: &str, what: &str, acts: bool, failed: bool) -> Error {
     let code = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
-    let (kind, retry, help) = refusal(code, words, acts);
+    let (kind, retry, help) = refusal(code, words, acts, failed);
     let message = match kind {
         // The server's words quote what was signed, the session token included.
         ErrorKind::AuthenticationFailed => format!("{what}: the server answers {code}"),
@@ -69,7 +73,7 @@ fn service(code: &str, words: &str, what: &str, acts: bool) -> Error {
     Error::new(kind, message).with_retry(retry).with_help(help)
 }
 
-fn refusal(code: &str, words: &str, acts: bool) -> (ErrorKind, Retry, &'static str) {
+fn refusal(code: &str, words: &str, acts: bool, failed: bool) -> (ErrorKind, Retry, &'static str) {
     use ErrorKind as Kind;
     let never = |kind, help| (kind, Retry::Never, help);
     match code {
@@ -125,8 +129,7 @@ fn refusal(code: &str, words: &str, acts: bool) -> (ErrorKind, Retry, &'static s
         | "SlowDown"
         | "KMS.ThrottlingException"
         | "KmsThrottled"
-        | "OverLimit"
-        | "ServiceUnavailable" => (
+        | "OverLimit" => (
             Kind::Throttled,
             Retry::After(THROTTLED),
             "the server asks to go slower; ask for a higher quota if that lasts",
@@ -143,13 +146,15 @@ fn refusal(code: &str, words: &str, acts: bool) -> (ErrorKind, Retry, &'static s
             never(Kind::MessageTooLarge, TOO_LARGE)
         }
         "InvalidAddress" => never(Kind::ConfigInvalid, "see the `queueUrl`: it is no queue of this endpoint"),
-        "InternalError" | "InternalFailure" | "InternalServerError" | "" => {
-            (Kind::ProviderFailed, unanswered(acts), "the server failed; see its status page or log")
+        "InternalError" | "InternalFailure" | "InternalServerError" | "ServiceUnavailable" | "" => {
+            (Kind::ProviderFailed, unanswered(acts), SERVER_FAILED)
         }
+        _ if failed => (Kind::ProviderFailed, unanswered(acts), SERVER_FAILED),
         _ => never(Kind::ProviderFailed, "see the server's words, and its log"),
     }
 }
 
+const SERVER_FAILED: &str = "the server failed; see its status page or log";
 const TOO_LARGE: &str = "publish less, or store the payload elsewhere and publish where it is";
 
 /// The request never left.
@@ -214,7 +219,7 @@ mod tests {
     use super::*;
 
     fn kind(code: &str) -> ErrorKind {
-        service(code, "words", "a call", true).kind()
+        service(code, "words", "a call", true, false).kind()
     }
 
     #[test]
@@ -231,7 +236,7 @@ mod tests {
             ("ReceiptHandleIsInvalid", ErrorKind::LeaseLost),
             ("SomethingNew", ErrorKind::ProviderFailed),
         ] {
-            let error = service(code, "words", "a call", true);
+            let error = service(code, "words", "a call", true, false);
             assert_eq!(error.kind(), expected, "{code}");
             assert!(error.help().is_some(), "{code}");
         }
@@ -241,15 +246,21 @@ mod tests {
     #[test]
     fn the_words_of_a_refused_signature_are_not_told() {
         let words = "The Canonical String should have been 'x-amz-security-token:FwoGZX'";
-        let said = service("SignatureDoesNotMatch", words, "the ping", false).to_string();
+        let said = service("SignatureDoesNotMatch", words, "the ping", false, false).to_string();
         assert!(!said.contains("FwoGZX") && said.contains("SignatureDoesNotMatch"), "{said}");
     }
 
     #[test]
     fn a_server_that_fails_leaves_a_publish_uncertain_and_throttling_does_not() {
-        assert_eq!(service("InternalError", "", "x", true).retry(), Retry::Uncertain);
-        assert_eq!(service("InternalError", "", "x", false).retry(), Retry::Safe);
-        assert_eq!(service("RequestThrottled", "", "x", true).retry(), Retry::After(THROTTLED));
+        let retry = |code, acts, failed| service(code, "", "x", acts, failed).retry();
+        for code in ["InternalError", "ServiceUnavailable"] {
+            assert_eq!(retry(code, true, false), Retry::Uncertain);
+            assert_eq!(retry(code, false, false), Retry::Safe);
+        }
+        assert_eq!(retry("SomethingNew", true, true), Retry::Uncertain);
+        assert_eq!(retry("SomethingNew", false, true), Retry::Safe);
+        assert_eq!(retry("SomethingNew", true, false), Retry::Never);
+        assert_eq!(retry("RequestThrottled", true, false), Retry::After(THROTTLED));
         assert_eq!(timeout("x", true).retry(), Retry::Uncertain);
     }
 }

@@ -1,7 +1,9 @@
 //! What a consumer holds: messages that it received and has not handed out, those that it has and that are not
 //! settled, and the room that is left.
 
+use crate::answer::Ticket;
 use ductape_core::{Delivery, Error};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,11 @@ pub(crate) const MAX_RECEIVE: usize = 10;
 /// The most receives under way at once.
 const MAX_POLLS: usize = 16;
 /// SQS hides a message for twelve hours in all.
-const LONGEST_LEASE: Duration = Duration::from_secs(12 * 60 * 60);
+pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(12 * 60 * 60);
+/// The message was hidden a moment before this side knew of it.
+const MOMENT: Duration = Duration::from_secs(10);
+/// The last messages that were settled, of which it is known.
+const REMEMBERED: usize = 1024;
 
 /// A message that is this consumer's for now.
 #[derive(Clone, Debug)]
@@ -23,22 +29,48 @@ pub(crate) struct Held {
     pub(crate) expires: Instant,
     /// When it was received.
     pub(crate) since: Instant,
+    /// A verdict on it was not taken. Nobody may be left who tells it again, so its lease is left to end.
+    pub(crate) doubtful: bool,
 }
 
 impl Held {
     /// How long SQS can hide it from now on at most.
     pub(crate) fn longest(&self, now: Instant) -> Duration {
-        LONGEST_LEASE.saturating_sub(now.saturating_duration_since(self.since))
+        (LONGEST_LEASE - MOMENT).saturating_sub(now.saturating_duration_since(self.since))
     }
+
+    /// Whether its lease is not over, and to be renewed before that.
+    fn is_kept(&self, now: Instant) -> bool {
+        !self.doubtful && self.expires > now && now + self.longest(now) > self.expires
+    }
+}
+
+/// A lease that is renewed.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) number: u64,
+    pub(crate) receipt: Arc<str>,
+    /// For how long from now.
+    pub(crate) lease: Duration,
+}
+
+/// What is to come again, not before some time.
+#[derive(Debug)]
+pub(crate) struct Hidden {
+    pub(crate) number: u64,
+    pub(crate) held: Held,
+    pub(crate) until: Instant,
 }
 
 /// What a token leads to.
 pub(crate) enum Found {
     /// It is in hand, and is from now on with whoever settles it.
     Held(Held),
+    /// SQS is being told of a verdict on it: [`Hand::join`] follows.
+    BeingTold,
     /// It was settled before.
     Settled,
-    /// Its lease ran out, or it is nobody's.
+    /// Its lease ran out, it went back, or it is nobody's.
     Lost,
 }
 
@@ -51,15 +83,20 @@ pub(crate) enum Polled {
     Failed,
 }
 
-#[derive(Debug)]
 pub(crate) struct Hand {
     /// The most that may be out of SQS for this consumer.
     bound: usize,
     buffer: VecDeque<(u64, Delivery)>,
     /// All that is in hand, the buffer included, by number.
     held: HashMap<u64, Held>,
-    /// What SQS is being told about.
-    settling: usize,
+    /// What SQS is being told a verdict on, with those who settled it again meanwhile.
+    told: HashMap<u64, Vec<Ticket<()>>>,
+    /// How much is going back unsettled.
+    releasing: usize,
+    /// The last that SQS has a verdict on.
+    settled: VecDeque<u64>,
+    /// Whose leases are being renewed, with what a renewal may undo.
+    renewing: HashMap<u64, Option<Hidden>>,
     /// What the receives under way may bring.
     reserved: usize,
     polls: usize,
@@ -75,7 +112,10 @@ impl Hand {
             bound: bound.max(1),
             buffer: VecDeque::new(),
             held: HashMap::new(),
-            settling: 0,
+            told: HashMap::new(),
+            releasing: 0,
+            settled: VecDeque::new(),
+            renewing: HashMap::new(),
             reserved: 0,
             polls: 0,
             target: 1,
@@ -123,7 +163,7 @@ impl Hand {
     }
 
     fn room(&self) -> usize {
-        self.bound.saturating_sub(self.held.len() + self.settling + self.reserved)
+        self.bound.saturating_sub(self.held.len() + self.told.len() + self.releasing + self.reserved)
     }
 
     /// A receive ended.
@@ -163,24 +203,43 @@ impl Hand {
     pub(crate) fn begin(&mut self, number: u64, now: Instant) -> Found {
         match self.held.remove(&number) {
             Some(held) if held.expires > now => {
-                self.settling += 1;
+                self.told.insert(number, Vec::new());
                 Found::Held(held)
             }
             Some(_) => Found::Lost,
-            None if number < self.next => Found::Settled,
+            None if self.told.contains_key(&number) => Found::BeingTold,
+            None if self.settled.contains(&number) => Found::Settled,
             None => Found::Lost,
         }
     }
 
-    /// SQS has it.
-    pub(crate) fn settled(&mut self) {
-        self.settling -= 1;
+    /// Answers this with what SQS will have said to the verdict that it is being told.
+    pub(crate) fn join(&mut self, number: u64, ticket: Ticket<()>) {
+        if let Some(others) = self.told.get_mut(&number) {
+            others.push(ticket);
+        }
     }
 
-    /// SQS did not take it, and it may be tried again.
-    pub(crate) fn keep(&mut self, number: u64, held: Held) {
-        self.settling -= 1;
-        self.held.insert(number, held);
+    /// SQS has the verdict, or will not take it. Who settled it again is told too.
+    pub(crate) fn settled(&mut self, number: u64, taken: bool) -> Vec<Ticket<()>> {
+        if taken {
+            self.settled.push_back(number);
+            if self.settled.len() > REMEMBERED {
+                self.settled.pop_front();
+            }
+        }
+        self.told.remove(&number).unwrap_or_default()
+    }
+
+    /// SQS did not take the verdict, and it may be told again. Who settled it again is told too.
+    pub(crate) fn keep(&mut self, number: u64, held: Held) -> Vec<Ticket<()>> {
+        self.held.insert(number, Held { doubtful: true, ..held });
+        self.told.remove(&number).unwrap_or_default()
+    }
+
+    /// SQS was told that one comes again unsettled.
+    pub(crate) fn released(&mut self) {
+        self.releasing -= 1;
     }
 
     /// Whether nothing is in hand that could be settled soon.
@@ -210,14 +269,41 @@ impl Hand {
     fn let_go(&mut self, numbers: Vec<u64>) -> Vec<(u64, Held)> {
         let held = numbers.into_iter().filter_map(|number| Some((number, self.held.remove(&number)?)));
         let held: Vec<_> = held.collect();
-        self.settling += held.len();
+        self.releasing += held.len();
         held
     }
 
     /// What has less than this left of its lease, and is still ours.
-    pub(crate) fn due(&self, left: Duration, now: Instant) -> Vec<(u64, Arc<str>)> {
-        let due = self.held.iter().filter(|(_, held)| held.expires > now && held.expires <= now + left);
-        due.map(|(number, held)| (*number, Arc::clone(&held.receipt))).collect()
+    pub(crate) fn due(&self, left: Duration, now: Instant) -> Vec<u64> {
+        let due = |held: &Held| held.expires <= now + left && held.is_kept(now);
+        self.held.iter().filter(|(_, held)| due(held)).map(|(number, _)| *number).collect()
+    }
+
+    /// Begins to renew those of these that are in hand yet. [`Hand::renewals_over`] follows.
+    pub(crate) fn begin_renewal(&mut self, numbers: &[u64], lease: Duration, now: Instant) -> Vec<Renewal> {
+        let mut renewals = Vec::with_capacity(numbers.len());
+        for &number in numbers {
+            let Some(held) = self.held.get(&number).filter(|held| held.is_kept(now)) else { continue };
+            if let Entry::Vacant(free) = self.renewing.entry(number) {
+                free.insert(None);
+                let lease = lease.min(Duration::from_secs(held.longest(now).as_secs()));
+                renewals.push(Renewal { number, receipt: Arc::clone(&held.receipt), lease });
+            }
+        }
+        renewals
+    }
+
+    /// SQS is told to hide it for so long, which a renewal that is under way may undo.
+    pub(crate) fn hide(&mut self, number: u64, held: &Held, delay: Duration, now: Instant) {
+        if let Some(undone) = self.renewing.get_mut(&number) {
+            let until = now.checked_add(delay);
+            *undone = until.map(|until| Hidden { number, held: held.clone(), until });
+        }
+    }
+
+    /// Renewals ended, somehow; what they may have undone.
+    pub(crate) fn renewals_over(&mut self, renewals: &[Renewal]) -> Vec<Hidden> {
+        renewals.iter().filter_map(|renewal| self.renewing.remove(&renewal.number)?).collect()
     }
 
     pub(crate) fn renewed(&mut self, number: u64, expires: Instant) {

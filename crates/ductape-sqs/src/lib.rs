@@ -7,10 +7,10 @@
 //! ```
 //!
 //! - A publish is taken when SQS has answered for its own entry of a batch. The SDK retries nothing: a send without
-//!   an answer is uncertain on a standard queue, and sent again on a FIFO queue, which knows what it has (`publisher`).
+//!   an answer is uncertain on a standard queue, and sent again on a FIFO queue, which knows what it has (`publisher`, `target`).
 //! - A FIFO queue's message group is the key; a group is in one request at a time (`outbox`).
 //! - A delivery is leased by its visibility, renewed ten a request; the receive count is the attempt; a retry is a change
-//!   of visibility (`consumer`, `hand`, `settler`).
+//!   of visibility (`consumer`, `hand`, `settler`, `renewal`).
 //! - The payload is the body, metadata and headers are attributes, packed where ten do not suffice (`attributes`).
 
 mod admin;
@@ -26,7 +26,9 @@ mod outbox;
 mod poll;
 mod publisher;
 mod queue;
+mod renewal;
 mod settler;
+mod target;
 
 pub use broker::SqsProvider;
 pub use message::MAX_MESSAGE_BYTES;

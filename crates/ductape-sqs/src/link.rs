@@ -48,15 +48,14 @@ impl Link {
     }
 
     /// The result of a call within the time limit. `acts` is whether doing it twice is worse than once.
-    pub(crate) async fn within<T, E, R>(
+    pub(crate) async fn within<T, E>(
         &self,
         what: &str,
         acts: bool,
-        call: impl Future<Output = Result<T, SdkError<E, R>>>,
+        call: impl Future<Output = Result<T, SdkError<E>>>,
     ) -> Result<T>
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug + 'static,
     {
         match tokio::time::timeout(self.limit, call).await {
             Ok(result) => result.map_err(|failed| error::call(&failed, what, acts)),

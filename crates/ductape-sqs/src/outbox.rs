@@ -87,17 +87,23 @@ impl Outbox {
         self.ready_bytes += bytes;
     }
 
-    /// The next request, or `None` where nothing may go now.
+    /// The next request, or `None` where nothing may go now. What nobody waits for any more is left out.
     pub(crate) fn take(&mut self) -> Option<Batch> {
         let mut batch = Batch { messages: Vec::with_capacity(MAX_ENTRIES), groups: Vec::new() };
-        let mut bytes = fill(&mut batch.messages, &mut self.plain, 0);
+        let mut filled = Filled::default();
+        filled.fill(&mut batch.messages, &mut self.plain);
         while batch.messages.len() < MAX_ENTRIES
             && let Some(name) = self.ready.pop_front()
         {
             let before = batch.messages.len();
             let Some(group) = self.groups.get_mut(&name) else { continue };
-            bytes = fill(&mut batch.messages, &mut group.waiting, bytes);
+            filled.fill(&mut batch.messages, &mut group.waiting);
             if batch.messages.len() == before {
+                if group.waiting.is_empty() {
+                    // Nobody waited for any of it.
+                    self.groups.remove(&name);
+                    continue;
+                }
                 // Its first does not fit any more.
                 self.ready.push_front(name);
                 break;
@@ -108,9 +114,10 @@ impl Outbox {
             self.ready_bytes -= group.waiting.iter().map(|waiting| waiting.message.bytes).sum::<usize>();
             batch.groups.push(name);
         }
-        self.len -= batch.messages.len();
-        self.ready_len -= batch.messages.len();
-        self.ready_bytes -= bytes;
+        let left = batch.messages.len() + filled.dropped;
+        self.len -= left;
+        self.ready_len -= left;
+        self.ready_bytes -= filled.bytes + filled.dropped_bytes;
         (!batch.messages.is_empty()).then_some(batch)
     }
 
@@ -130,35 +137,60 @@ impl Outbox {
     }
 }
 
-/// Moves what fits, and says how many bytes the batch has then.
-fn fill(batch: &mut Vec<Waiting>, waiting: &mut VecDeque<Waiting>, mut bytes: usize) -> usize {
-    while batch.len() < MAX_ENTRIES
-        && let Some(next) = waiting.pop_front_if(|next| bytes + next.message.bytes <= MAX_REQUEST_BYTES)
-    {
-        bytes += next.message.bytes;
-        batch.push(next);
+/// What went from the outbox: into a request, and nowhere.
+#[derive(Default)]
+struct Filled {
+    bytes: usize,
+    dropped: usize,
+    dropped_bytes: usize,
+}
+
+impl Filled {
+    /// Moves what fits, and drops what nobody waits for.
+    fn fill(&mut self, batch: &mut Vec<Waiting>, waiting: &mut VecDeque<Waiting>) {
+        while batch.len() < MAX_ENTRIES
+            && let Some(next) = waiting.pop_front_if(|next| {
+                self.bytes + next.message.bytes <= MAX_REQUEST_BYTES || !next.ticket.is_awaited()
+            })
+        {
+            if next.ticket.is_awaited() {
+                self.bytes += next.message.bytes;
+                batch.push(next);
+            } else {
+                self.dropped += 1;
+                self.dropped_bytes += next.message.bytes;
+            }
+        }
     }
-    bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer;
+    use crate::answer::{self, Answer};
     use crate::message;
     use ductape_core::message::{Attributes, IdSource};
     use ductape_core::{Message, Timestamp};
     use proptest::prelude::*;
 
+    /// A message that somebody waits for.
     fn waiting(key: Option<&str>, number: usize, bytes: usize, fifo: bool) -> Waiting {
+        let (waiting, answer) = called(key, number, bytes, fifo);
+        Box::leak(Box::new(answer));
+        waiting
+    }
+
+    /// A message that is waited for until the answer is dropped.
+    fn called(key: Option<&str>, number: usize, bytes: usize, fifo: bool) -> (Waiting, Answer<Position>) {
         let attributes = Attributes { source: "/s".into(), event: "a:b".into(), content_type: "x".into() };
         let time = Timestamp::from_micros(1);
         let mut body = format!("{number}:");
         body.push_str(&"x".repeat(bytes));
         let mut message = Message::new(body, IdSource::new().next(time), time, Arc::new(attributes));
         message.key = key.map(Into::into);
-        let (mut tickets, _) = answer::call(1);
-        Waiting { message: message::write(&message, fifo).unwrap(), ticket: tickets.next().unwrap() }
+        let (mut tickets, answer) = answer::call(1);
+        let message = message::write(&message, fifo).unwrap();
+        (Waiting { message, ticket: tickets.next().unwrap() }, answer)
     }
 
     fn number(waiting: Waiting) -> usize {
@@ -201,16 +233,43 @@ mod tests {
         assert_eq!(numbers(outbox.take().unwrap()), [10, 11, 15]);
     }
 
+    #[test]
+    fn what_nobody_waits_for_is_left_out() {
+        for key in [None, Some("a")] {
+            let (mut outbox, fifo) = (Outbox::default(), key.is_some());
+            let mut push = |n, bytes| {
+                let (waiting, answer) = called(key, n, bytes, fifo);
+                outbox.push(waiting);
+                answer
+            };
+            let answers: Vec<_> = (0..30).map(|n| push(n, 1)).collect();
+            let large = push(30, 1_000_000);
+            let kept: Vec<_> =
+                answers.into_iter().enumerate().filter_map(|(n, a)| (n % 3 == 0).then_some(a)).collect();
+            drop(large);
+            assert_eq!(numbers(outbox.take().unwrap()), (0..30).step_by(3).collect::<Vec<_>>());
+            outbox.done(vec!["a".into()]);
+            assert!(outbox.take().is_none());
+            assert_eq!((outbox.len(), outbox.ready_len, outbox.ready_bytes), (0, 0, 0));
+            assert!(outbox.groups.is_empty(), "no group is kept for it");
+            drop(kept);
+        }
+    }
+
     proptest! {
         #[test]
         fn every_group_leaves_in_its_order_and_nothing_is_left(
-            pushes in proptest::collection::vec((0..5_usize, 0..300_000_usize), 1..80),
+            pushes in proptest::collection::vec((0..5_usize, 0..300_000_usize, proptest::bool::weighted(0.8)), 1..80),
             answered in proptest::collection::vec(any::<bool>(), 200),
         ) {
             let mut outbox = Outbox::default();
             let (mut under_way, mut left) = (VecDeque::new(), Vec::new());
-            for (n, (key, bytes)) in pushes.iter().enumerate() {
-                outbox.push(waiting(Some(&key.to_string()), n, *bytes, true));
+            for (n, (key, bytes, awaited)) in pushes.iter().enumerate() {
+                let (waiting, answer) = called(Some(&key.to_string()), n, *bytes, true);
+                outbox.push(waiting);
+                if *awaited {
+                    Box::leak(Box::new(answer));
+                }
             }
             for answer_first in answered.into_iter().chain(std::iter::repeat(true)) {
                 if answer_first && let Some(groups) = under_way.pop_front() {
@@ -234,7 +293,8 @@ mod tests {
                 let order: Vec<_> = left.iter().filter(of_key).collect();
                 prop_assert!(order.is_sorted(), "{order:?}");
             }
-            prop_assert_eq!(left.len(), pushes.len());
+            prop_assert!(left.iter().all(|n| pushes[*n].2));
+            prop_assert_eq!(left.len(), pushes.iter().filter(|(_, _, awaited)| *awaited).count());
         }
     }
 }

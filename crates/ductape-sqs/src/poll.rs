@@ -47,7 +47,8 @@ pub(crate) async fn poll(member: Arc<Member>, asked: usize, wait: Duration) {
 
 fn hold(shared: &Shared, incoming: Incoming, number: u64, taken: Instant) -> (Held, Delivery) {
     let Incoming { message, attempt, position, receipt, group } = incoming;
-    let held = Held { receipt: receipt.into(), group, expires: taken + shared.lease, since: taken };
+    let expires = taken + shared.lease;
+    let held = Held { receipt: receipt.into(), group, expires, since: taken, doubtful: false };
     (held, Delivery { message, attempt, position, token: Token::Numbers(shared.number, number) })
 }
 

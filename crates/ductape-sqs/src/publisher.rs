@@ -8,14 +8,13 @@
 //! publish leaves at once, and many share requests.
 
 use crate::answer::{self, Ticket};
-use crate::error;
 use crate::link::Link;
 use crate::message::{self, Outgoing};
 use crate::outbox::{Batch, Outbox, Waiting};
 use crate::queue::is_fifo;
+use crate::target::Target;
 use async_trait::async_trait;
-use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchOutput;
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry as Entry;
+use ductape_core::turns::Turns;
 use ductape_core::{Destination, Error, Message, Position, Publisher, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,14 +31,13 @@ const MAX_WAITING: usize = 1024;
 const MAX_CALLS: usize = 256;
 /// How long a request that is not full waits for more while others are under way.
 const LINGER: Duration = Duration::from_millis(20);
-/// How long after a send without answer a FIFO queue is asked again; doubled each time.
-const PAUSE: Duration = Duration::from_millis(100);
-const WHAT: &str = "the publish";
 
 /// Publishes to one queue.
 pub(crate) struct SqsPublisher {
     link: Arc<Link>,
     fifo: bool,
+    /// The order of calls that wait for a place in the queue.
+    turns: Turns,
     calls: mpsc::Sender<Vec<Waiting>>,
 }
 
@@ -54,8 +52,7 @@ impl Publisher for SqsPublisher {
             batch.iter().zip(tickets).filter_map(|(message, ticket)| self.prepare(message, ticket));
         let prepared: Vec<_> = prepared.collect();
         if !prepared.is_empty() {
-            // Gone only with the runtime; then the tickets say so.
-            let _ = self.calls.send(prepared).await;
+            self.queue(prepared).await;
         }
         answer.wait().await
     }
@@ -67,7 +64,18 @@ impl SqsPublisher {
         let (calls, queue) = mpsc::channel(MAX_CALLS);
         let target = Target { link: Arc::clone(&link), queue: Arc::clone(&destination.name), url };
         tokio::spawn(Dispatcher::new(target).run(queue));
-        SqsPublisher { link, fifo: is_fifo(&destination.name), calls }
+        SqsPublisher { link, fifo: is_fifo(&destination.name), turns: Turns::default(), calls }
+    }
+
+    /// Puts a call into the queue behind those that came before it, where there is room or once there is.
+    async fn queue(&self, call: Vec<Waiting>) {
+        let mut call = Some(call);
+        let at_once = || self.calls.try_reserve().ok().map(|room| call.take().map(|call| room.send(call)));
+        if let Err(place) = self.turns.at_once(at_once) {
+            let _turn = place.turn().await;
+            // Gone only with the runtime; then the tickets say so.
+            let _ = self.calls.send(call.unwrap_or_default()).await;
+        }
     }
 
     fn prepare(&self, message: &Message, ticket: Ticket<Position>) -> Option<Waiting> {
@@ -79,14 +87,6 @@ impl SqsPublisher {
             }
         }
     }
-}
-
-/// Where requests go.
-#[derive(Clone)]
-struct Target {
-    link: Arc<Link>,
-    queue: Arc<str>,
-    url: Arc<str>,
 }
 
 struct Dispatcher {
@@ -185,72 +185,11 @@ async fn send(target: Target, messages: Vec<Waiting>) {
         tickets.push(ticket);
         entries.extend(Outgoing::entry(message, id));
     }
-    let sent = if fifo { target.send_until_known(entries).await } else { target.send(entries).await };
-    match sent {
-        Ok(output) => distribute(output, tickets, &target),
-        Err(error) => {
-            let others = error.replicate();
-            let mut first = Some(error);
-            for ticket in tickets {
-                ticket.answer(Err(target.located(first.take().unwrap_or_else(|| others.replicate()))));
-            }
-        }
+    let results = if fifo { target.send_until_known(entries).await } else { target.send_once(entries).await };
+    for (ticket, result) in tickets.into_iter().zip(results) {
+        ticket.answer(result.map_err(|error| target.located(error)));
     }
 }
 
-impl Target {
-    async fn send(&self, entries: Vec<Entry>) -> Result<SendMessageBatchOutput> {
-        let request = self.link.client.send_message_batch().queue_url(&*self.url).set_entries(Some(entries));
-        self.link.within(WHAT, true, request.send()).await
-    }
-
-    /// Sends until it is known whether it was taken, or time is over. A FIFO queue knows what it has, so sending it
-    /// again is safe; the message groups of these entries wait meanwhile.
-    async fn send_until_known(&self, entries: Vec<Entry>) -> Result<SendMessageBatchOutput> {
-        let deadline = Instant::now() + self.link.limit;
-        let (mut pause, mut uncertain): (Duration, Option<Error>) = (PAUSE, None);
-        loop {
-            // An answer that is lost must leave time to ask again.
-            let late = deadline.min(Instant::now() + self.link.limit / 3);
-            let error = match tokio::time::timeout_at(late, self.send(entries.clone())).await {
-                Ok(Ok(output)) => return Ok(output),
-                Ok(Err(error)) => error,
-                Err(_) => error::timeout(WHAT, true),
-            };
-            let unknown = error.is_uncertain() || uncertain.is_some() && error.is_retryable();
-            if !unknown {
-                return Err(error);
-            }
-            let error = uncertain.take().unwrap_or(error);
-            if Instant::now() + pause >= deadline {
-                return Err(error);
-            }
-            uncertain = Some(error);
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
-    }
-
-    fn located(&self, error: Error) -> Error {
-        error.with_context("destination", &self.queue)
-    }
-}
-
-/// Tells each message its own result.
-fn distribute(output: SendMessageBatchOutput, tickets: Vec<Ticket<Position>>, target: &Target) {
-    let mut tickets: Vec<_> = tickets.into_iter().map(Some).collect();
-    let mut take = |id: &str| id.parse::<usize>().ok().and_then(|id| tickets.get_mut(id)?.take());
-    for taken in output.successful {
-        if let Some(ticket) = take(&taken.id) {
-            ticket.answer(Ok(Position::Text(taken.message_id.into())));
-        }
-    }
-    for failed in output.failed {
-        if let Some(ticket) = take(&failed.id) {
-            ticket.answer(Err(target.located(error::entry(&failed, WHAT, true))));
-        }
-    }
-    for ticket in tickets.into_iter().flatten() {
-        ticket.answer(Err(target.located(error::no_result(WHAT, true))));
-    }
-}
+#[cfg(test)]
+mod tests;

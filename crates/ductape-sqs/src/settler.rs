@@ -36,11 +36,23 @@ pub(crate) enum Say {
     Hide(Duration),
 }
 
+/// Why SQS is told, by which the hand counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It was settled.
+    Verdict,
+    /// It goes back unsettled.
+    Release,
+    /// It is no more in hand; a delay is told again.
+    Again,
+}
+
 /// One message, what is said about it, and who waits for that.
 pub(crate) struct Order {
     pub(crate) number: u64,
     pub(crate) held: Held,
     pub(crate) say: Say,
+    pub(crate) cause: Cause,
     pub(crate) ticket: Option<Ticket<()>>,
 }
 
@@ -190,16 +202,23 @@ fn conclude(shared: &Shared, orders: Vec<Order>, told: Told, what: &str) {
 
 impl Order {
     fn conclude(self, shared: &Shared, result: Result<()>) {
-        let Order { number, held, ticket, .. } = self;
-        let keeps =
-            ticket.is_some() && !shared.is_closed() && result.as_ref().is_err_and(Error::is_retryable);
-        if keeps {
-            shared.hand().keep(number, held)
-        } else {
-            shared.hand().settled()
+        let Order { number, held, cause, ticket, .. } = self;
+        let may_be_told_again = !shared.is_closed() && result.as_ref().is_err_and(Error::is_retryable);
+        let result = result.map_err(|error| shared.located(error));
+        let others = match cause {
+            Cause::Verdict if may_be_told_again => shared.hand().keep(number, held),
+            Cause::Verdict => shared.hand().settled(number, result.is_ok()),
+            Cause::Release => {
+                shared.hand().released();
+                Vec::new()
+            }
+            Cause::Again => Vec::new(),
+        };
+        for other in others {
+            other.answer(result.as_ref().copied().map_err(Error::replicate));
         }
         match ticket {
-            Some(ticket) => ticket.answer(result.map_err(|error| shared.located(error))),
+            Some(ticket) => ticket.answer(result),
             None => drop(result.inspect_err(|error| tracing::debug!(%error, "it comes again by its lease"))),
         }
     }

@@ -7,13 +7,17 @@ mod support;
 use ductape_core::error::Retry;
 use ductape_core::{Destination, ErrorKind};
 use futures_util::future::join_all;
+use futures_util::poll;
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::stand_in::{Reply, StandIn};
 use support::{SECRET, SOON, TOKEN, Topic, ack, connect, message, try_connect};
+use tokio::sync::watch;
 
 const LEASE: Duration = Duration::from_secs(30);
+
+type Results = Vec<ductape_core::Result<ductape_core::Position>>;
 
 #[tokio::test]
 async fn each_refusal_of_a_connection_has_its_kind_and_a_fix_and_tells_no_secret() {
@@ -264,4 +268,98 @@ async fn leases_are_renewed_ten_a_request() {
     let entries = server.requests("ChangeMessageVisibilityBatch");
     let most = entries.iter().map(|body| body["Entries"].as_array().unwrap().len()).max();
     assert!(most <= Some(10));
+}
+
+/// What a queue says of each message when it is asked for the first time and the second.
+async fn publish_twice_asked(queue: &str, first: fn() -> Reply, then: fn() -> Reply) -> (StandIn, Results) {
+    let asked = AtomicUsize::new(0);
+    let server = StandIn::start(move |operation, _| match operation {
+        "SendMessageBatch" if asked.fetch_add(1, Ordering::SeqCst) == 0 => first(),
+        "SendMessageBatch" => then(),
+        _ => Reply::Usual,
+    })
+    .await;
+    let topic = Topic::open(connect(&server.address).await, queue).await;
+    let batch = ["a", "a", "b"].map(|key| message(Some(key), key)).into();
+    let results = topic.publisher.publish(batch).await;
+    (server, results)
+}
+
+fn entries(failed: &[(&str, &str)]) -> Reply {
+    let code = |id: &str| failed.iter().find(|(of, _)| *of == id).map(|(_, code)| *code);
+    let (mut done, mut not) = (Vec::new(), Vec::new());
+    for id in ["0", "1", "2"] {
+        match code(id) {
+            Some(code) => not.push(json!({ "Id": id, "Code": code, "SenderFault": code != "InternalError" })),
+            None => done.push(json!({ "Id": id, "MessageId": id, "MD5OfMessageBody": "" })),
+        }
+    }
+    Reply::Answer(json!({ "Successful": done, "Failed": not }))
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_leaves_it_uncertain() {
+    let refused = || Reply::Refused(403, "ExpiredTokenException", "ExpiredToken");
+    let (_server, results) = publish_twice_asked("orders.fifo", || Reply::Lost, refused).await;
+    assert!(results.iter().all(|result| result.as_ref().unwrap_err().is_uncertain()), "{results:?}");
+    let one = || entries(&[("1", "InvalidMessageContents")]);
+    let (_server, results) = publish_twice_asked("orders.fifo", || Reply::Lost, one).await;
+    assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
+    assert!(results[1].as_ref().unwrap_err().is_uncertain(), "{results:?}");
+}
+
+#[tokio::test]
+async fn an_entry_that_failed_by_the_server_s_fault_is_sent_again_where_that_keeps_the_order() {
+    let failed = || entries(&[("1", "InternalError")]);
+    let (server, results) = publish_twice_asked("orders.fifo", failed, || Reply::Usual).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let requests = server.requests("SendMessageBatch");
+    let again = requests[1]["Entries"].as_array().unwrap();
+    assert_eq!(again.iter().map(|entry| &entry["Id"]).collect::<Vec<_>>(), ["1"]);
+    // The second of its group is taken: the first would come after it.
+    let overtaken = || entries(&[("0", "InternalError")]);
+    let (server, results) = publish_twice_asked("orders.fifo", overtaken, || Reply::Usual).await;
+    assert!(results[0].as_ref().unwrap_err().is_uncertain(), "{results:?}");
+    assert!(results[1].is_ok() && results[2].is_ok(), "{results:?}");
+    assert_eq!(server.requests("SendMessageBatch").len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_fails_by_whatever_code_leaves_a_publish_uncertain() {
+    let unknown = || Reply::Refused(500, "InternalServiceException", "InternalServiceException");
+    let unavailable = || Reply::Refused(503, "ServiceUnavailable", "ServiceUnavailable");
+    for failed in [unknown as fn() -> Reply, unavailable] {
+        let (_server, results) = publish_twice_asked("orders", failed, || Reply::Usual).await;
+        assert!(results.iter().all(|result| result.as_ref().unwrap_err().is_uncertain()), "{results:?}");
+        let (server, results) = publish_twice_asked("orders.fifo", failed, || Reply::Usual).await;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        assert_eq!(server.requests("SendMessageBatch").len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_its_caller_gave_up_is_not_sent_later() {
+    let (open, gate) = watch::channel(false);
+    let server = StandIn::start(move |operation, _| match operation {
+        "SendMessageBatch" => Reply::Held(gate.clone(), Box::new(Reply::Usual)),
+        _ => Reply::Usual,
+    })
+    .await;
+    let topic = Topic::open(connect(&server.address).await, "orders.fifo").await;
+    let batch = |word: &str, count| (0..count).map(|n| message(Some("k"), format!("{word}-{n}"))).collect();
+    {
+        // The first ten are with the server when the call is given up.
+        let mut given_up = Box::pin(topic.publisher.publish(batch("given-up", 25)));
+        assert!(poll!(&mut given_up).is_pending());
+        server.asked("SendMessageBatch", 1).await;
+    }
+    let mut kept = Box::pin(topic.publish(batch("kept", 1)));
+    assert!(poll!(&mut kept).is_pending());
+    open.send_replace(true);
+    kept.await;
+    let requests = server.requests("SendMessageBatch");
+    let sent = requests.iter().flat_map(|body| body["Entries"].as_array().unwrap());
+    let sent: Vec<_> = sent.map(|entry| entry["MessageBody"].as_str().unwrap()).collect();
+    assert_eq!(sent.len(), 11, "{sent:?}");
+    assert_eq!(sent.last(), Some(&"kept-0"));
 }

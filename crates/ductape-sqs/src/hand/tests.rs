@@ -24,7 +24,8 @@ fn bring(hand: &mut Hand, asked: usize, got: usize, group: Option<&str>, now: In
     for _ in 0..got {
         let number = hand.number();
         let receipt = format!("r-{number}").into();
-        let held = Held { receipt, group: group.map(Into::into), expires: now + LEASE, since: now };
+        let group = group.map(Into::into);
+        let held = Held { receipt, group, expires: now + LEASE, since: now, doubtful: false };
         hand.add(number, held, delivery(number));
     }
 }
@@ -67,7 +68,7 @@ async fn no_more_is_asked_for_than_there_is_room() {
     assert!(hand.plan(24, now).is_empty());
     assert!(matches!(hand.begin(1, now), Found::Held(_)));
     assert!(hand.plan(24, now).is_empty(), "SQS has not heard of it yet");
-    hand.settled();
+    hand.settled(1, true);
     assert_eq!(hand.plan(24, now), [1]);
 }
 
@@ -98,15 +99,118 @@ async fn later_messages_of_a_group_go_back_with_an_earlier_one() {
     assert_eq!(hand.take(10, now).len(), 1, "the other group stays");
 }
 
+/// A hand with so many handed out.
+fn hand_with(count: usize, now: Instant) -> Hand {
+    let mut hand = Hand::new(count);
+    hand.plan(count, now);
+    bring(&mut hand, count, count, None, now);
+    assert_eq!(hand.take(count, now).len(), count);
+    hand
+}
+
 #[tokio::test]
 async fn settling_twice_is_known() {
-    let (mut hand, now) = (Hand::new(20), Instant::now());
-    hand.plan(20, now);
-    bring(&mut hand, 10, 1, None, now);
-    hand.take(1, now);
+    let now = Instant::now();
+    let mut hand = hand_with(2, now);
     assert!(matches!(hand.begin(1, now), Found::Held(_)));
+    assert!(matches!(hand.begin(1, now), Found::BeingTold));
+    let (mut tickets, answer) = crate::answer::call(1);
+    hand.join(1, tickets.next().unwrap());
+    hand.settled(1, true).into_iter().for_each(|ticket| ticket.answer(Ok(())));
+    assert!(answer.wait().await[0].is_ok());
     assert!(matches!(hand.begin(1, now), Found::Settled));
+    assert!(matches!(hand.begin(2, now), Found::Held(_)));
+    hand.settled(2, false);
+    assert!(matches!(hand.begin(2, now), Found::Lost), "SQS refused it for good");
     assert!(matches!(hand.begin(7, now), Found::Lost));
+}
+
+#[tokio::test]
+async fn what_was_lost_or_went_back_is_not_settled() {
+    let now = Instant::now();
+    let mut hand = hand_with(4, now);
+    hand.lost(1);
+    assert!(matches!(hand.begin(1, now), Found::Lost));
+    hand.renewed(2, now + LEASE * 3);
+    // Makes room of what its lease left.
+    hand.plan(4, now + LEASE);
+    assert!(matches!(hand.begin(3, now), Found::Lost));
+    assert!(matches!(hand.begin(2, now), Found::Held(held) if !held.doubtful));
+    let mut hand = hand_with(1, now);
+    assert_eq!(hand.clear().len(), 1);
+    assert!(matches!(hand.begin(1, now), Found::Lost));
+    hand.released();
+    assert!(matches!(hand.begin(1, now), Found::Lost));
+    assert_eq!(hand.plan(1, now), [1]);
+}
+
+#[tokio::test]
+async fn what_was_settled_long_ago_is_forgotten() {
+    let now = Instant::now();
+    let mut hand = Hand::new(1);
+    for number in 1..=REMEMBERED as u64 + 1 {
+        hand.plan(1, now);
+        bring(&mut hand, 1, 1, None, now);
+        hand.take(1, now);
+        assert!(matches!(hand.begin(number, now), Found::Held(_)));
+        hand.settled(number, true);
+    }
+    assert_eq!(hand.settled.len(), REMEMBERED);
+    assert!(matches!(hand.begin(1, now), Found::Lost));
+    assert!(matches!(hand.begin(2, now), Found::Settled));
+}
+
+#[tokio::test]
+async fn what_was_not_taken_is_not_renewed_and_may_be_settled_until_its_lease_ends() {
+    let now = Instant::now();
+    let mut hand = hand_with(1, now);
+    assert_eq!(hand.due(LEASE, now), [1]);
+    let Found::Held(held) = hand.begin(1, now) else { panic!("not held") };
+    hand.keep(1, held);
+    assert!(hand.due(LEASE, now).is_empty() && hand.begin_renewal(&[1], LEASE, now).is_empty());
+    let Found::Held(held) = hand.begin(1, now) else { panic!("not held") };
+    hand.keep(1, held);
+    assert!(matches!(hand.begin(1, now + LEASE), Found::Lost));
+}
+
+#[tokio::test]
+async fn what_was_settled_is_not_renewed_and_a_delay_that_a_renewal_may_undo_is_known() {
+    let now = Instant::now();
+    let mut hand = hand_with(3, now);
+    assert!(matches!(hand.begin(3, now), Found::Held(_)));
+    let renewals = hand.begin_renewal(&[1, 2, 3], LEASE, now);
+    assert_eq!(renewals.iter().map(|renewal| renewal.number).collect::<Vec<_>>(), [1, 2]);
+    assert!(hand.begin_renewal(&[1, 2], LEASE, now).is_empty(), "it is under way");
+    let Found::Held(held) = hand.begin(1, now) else { panic!("not held") };
+    let delay = Duration::from_secs(300);
+    hand.hide(1, &held, delay, now);
+    hand.settled(1, true);
+    let undone = hand.renewals_over(&renewals);
+    assert_eq!(
+        undone.iter().map(|hidden| (hidden.number, hidden.until)).collect::<Vec<_>>(),
+        [(1, now + delay)]
+    );
+    assert!(hand.renewing.is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_to_the_end_of_the_twelve_hours_and_not_beyond() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let (now, lease) = (Instant::now(), HOUR * 9);
+    let mut hand = hand_with(1, now);
+    hand.renewed(1, now + lease);
+    let mut renew_at = |hours| {
+        let now = now + HOUR * hours;
+        let due = hand.due(lease * 5 / 6, now);
+        let renewals = hand.begin_renewal(&due, lease, now);
+        renewals.iter().for_each(|renewal| hand.renewed(renewal.number, now + renewal.lease));
+        hand.renewals_over(&renewals);
+        renewals.first().map(|renewal| renewal.lease)
+    };
+    assert_eq!(renew_at(3), Some(lease - MOMENT));
+    assert_eq!(renew_at(6), None, "it cannot be longer");
+    assert_eq!(renew_at(9), None);
+    assert!(matches!(hand.begin(1, now + HOUR * 12 - MOMENT * 2), Found::Held(_)));
 }
 
 proptest! {
@@ -126,7 +230,7 @@ proptest! {
                     })),
                     _ => if let Some(number) = out.pop() {
                         assert!(matches!(hand.begin(number, now), Found::Held(_)));
-                        hand.settled();
+                        hand.settled(number, true);
                     },
                 }
                 assert!(out.len() + hand.buffer.len() + polls.iter().sum::<usize>() <= bound);

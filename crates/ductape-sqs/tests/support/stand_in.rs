@@ -1,13 +1,15 @@
 //! A server that speaks SQS' JSON protocol as far as this crate asks, counts what it is asked, and answers what a test
 //! wants: emulators take every key and throttle nobody.
 
+use super::SOON;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 /// What a test says about a request.
@@ -20,6 +22,8 @@ pub enum Reply {
     Refused(u16, &'static str, &'static str),
     /// This answer.
     Answer(Value),
+    /// Nothing happens before this is true; then it is answered so.
+    Held(watch::Receiver<bool>, Box<Reply>),
 }
 
 type Script = dyn Fn(&str, &Value) -> Reply + Send + Sync;
@@ -34,6 +38,10 @@ struct State {
     script: Box<Script>,
     queue: Mutex<VecDeque<Value>>,
     requests: Mutex<Vec<(String, Value)>>,
+    /// The last change of visibility of each receipt that was answered.
+    hidden: Mutex<BTreeMap<String, u64>>,
+    /// How many messages were handed out.
+    received: AtomicUsize,
     changed: Notify,
 }
 
@@ -45,6 +53,8 @@ impl StandIn {
             script: Box::new(script),
             queue: Mutex::default(),
             requests: Mutex::default(),
+            hidden: Mutex::default(),
+            received: AtomicUsize::new(0),
             changed: Notify::new(),
         });
         let served = Arc::clone(&state);
@@ -72,6 +82,21 @@ impl StandIn {
         requests.iter().filter(|(name, _)| name == operation).map(|(_, body)| body.clone()).collect()
     }
 
+    /// For how many seconds each receipt was hidden last.
+    pub fn hidden(&self) -> BTreeMap<String, u64> {
+        self.state.hidden.lock().unwrap().clone()
+    }
+
+    /// Waits until an operation was asked for so often.
+    pub async fn asked(&self, operation: &str, count: usize) {
+        let start = Instant::now();
+        while self.requests(operation).len() < count {
+            assert!(start.elapsed() < SOON, "{operation} {count} times: {:?}", self.counts());
+            // tidy: sleeps because the condition is looked at anew after it.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// How many messages the queue holds.
     pub fn len(&self) -> usize {
         self.state.queue.lock().unwrap().len()
@@ -89,13 +114,19 @@ impl State {
         let mut stream = BufReader::new(stream);
         while let Some((operation, body)) = request(&mut stream).await {
             self.requests.lock().unwrap().push((operation.clone(), body.clone()));
-            let (status, query, answer) = match (self.script)(&operation, &body) {
+            let mut reply = (self.script)(&operation, &body);
+            if let Reply::Held(mut until, then) = reply {
+                until.wait_for(|open| *open).await.unwrap();
+                reply = *then;
+            }
+            let (status, query, answer) = match reply {
                 Reply::Usual => (200, "", self.usual(&operation, &body).await),
                 Reply::Lost => {
                     self.usual(&operation, &body).await;
                     return;
                 }
                 Reply::Answer(answer) => (200, "", answer),
+                Reply::Held(..) => panic!("held twice"),
                 Reply::Refused(status, json, query) => {
                     let words = "x-amz-security-token:FwoGZX-the-session-token-of-this-test";
                     (
@@ -135,6 +166,11 @@ impl State {
             }
             "ReceiveMessage" => self.receive(body).await,
             _ => {
+                for entry in entries.iter().filter(|entry| entry["VisibilityTimeout"].is_u64()) {
+                    let receipt = entry["ReceiptHandle"].as_str().unwrap().to_owned();
+                    let seconds = entry["VisibilityTimeout"].as_u64().unwrap();
+                    self.hidden.lock().unwrap().insert(receipt, seconds);
+                }
                 let done = |entry: &Value| json!({ "Id": entry["Id"] });
                 json!({ "Successful": entries.iter().map(done).collect::<Vec<_>>(), "Failed": [] })
             }
@@ -152,14 +188,15 @@ impl State {
         }
         let mut queue = self.queue.lock().unwrap();
         let count = most.min(queue.len());
-        let message = |(n, entry): (usize, Value)| {
+        let message = |entry: Value| {
+            let n = self.received.fetch_add(1, Ordering::SeqCst);
             json!({
                 "MessageId": format!("m-{n}"), "ReceiptHandle": format!("r-{n}"), "Body": entry["MessageBody"],
                 "MessageAttributes": entry["MessageAttributes"],
                 "Attributes": { "ApproximateReceiveCount": "1", "SentTimestamp": "1700000000000" },
             })
         };
-        json!({ "Messages": queue.drain(..count).enumerate().map(message).collect::<Vec<_>>() })
+        json!({ "Messages": queue.drain(..count).map(message).collect::<Vec<_>>() })
     }
 }
 
