@@ -126,7 +126,8 @@ fn refused(core: &Core, refusal: &redis::RedisError) -> Error {
 async fn tidy(core: &Core, others: &[Other]) {
     let is_dead = |other: &&Other| {
         other.pending == 0
-            && lease_of(&other.name).is_some_and(|lease| other.idle > FORGOTTEN_AFTER.max(lease * 10))
+            && lease_of(&other.name)
+                .is_some_and(|lease| other.idle > FORGOTTEN_AFTER.max(lease.saturating_mul(10)))
     };
     for dead in others.iter().filter(is_dead) {
         let forgotten = core.member.script_as::<Value>(&scripts::TIDY, "tidying the group", &dead.name).await;

@@ -2,7 +2,7 @@
 
 use crate::entry::StreamId;
 use crate::error;
-use crate::hand::Orders;
+use crate::hand::{LONGEST, Orders};
 use crate::link::{Link, Use};
 use crate::scripts;
 use ductape_core::error::Retry;
@@ -15,6 +15,9 @@ use std::time::Duration;
 pub(crate) const RELEASED: &str = "ductape-released";
 /// What parts a member's name from its lease.
 const LEASE: char = '@';
+
+/// How many leases are renewed at once: a script holds the server up.
+const EXTENDED_AT_ONCE: usize = 5000;
 
 /// One member of one group of one stream.
 pub(crate) struct Membership {
@@ -29,7 +32,7 @@ pub(crate) struct Membership {
 
 impl Membership {
     pub(crate) fn new(link: Arc<Link>, destination: &Destination, options: &ConsumerOptions) -> Self {
-        let lease = options.lease.max(Duration::from_millis(1));
+        let lease = options.lease.clamp(Duration::from_millis(1), LONGEST);
         Membership {
             link,
             stream: Arc::clone(&destination.name),
@@ -87,10 +90,18 @@ impl Membership {
         answer.map_err(|error| self.located(self.link.failed(&lent, &error, what, true)))
     }
 
-    /// Makes what is pending with this member young again, and says what that is.
-    pub(crate) async fn extend(&self) -> Result<Vec<StreamId>> {
-        let owned: Vec<Vec<u8>> = self.script(&scripts::EXTEND, "the renewal of leases", |_| {}).await?;
-        Ok(owned.iter().filter_map(|id| StreamId::parse(id)).collect())
+    /// Makes those young again that are pending with this member, and says which. Both in the stream's order.
+    pub(crate) async fn extend(&self, ids: &[StreamId]) -> Result<Vec<StreamId>> {
+        let mut extended = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(EXTENDED_AT_ONCE) {
+            let owned: Vec<Vec<u8>> = self
+                .script(&scripts::EXTEND, "the renewal of leases", |invocation| {
+                    invocation.arg(ids);
+                })
+                .await?;
+            extended.extend(owned.iter().filter_map(|id| StreamId::parse(id)));
+        }
+        Ok(extended)
     }
 
     /// Settles what is surely this member's.

@@ -3,10 +3,11 @@
 use crate::entry::StreamId;
 use crate::open::Open;
 use ductape_core::{Delivery, Verdict};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// A delivery, and until when it is surely this consumer's.
+/// A delivery, and until when it is surely this consumer's. Of an elected member's the term decides until it is handed
+/// out.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) delivery: Delivery,
@@ -62,15 +63,17 @@ impl Hand {
     pub(crate) fn wanted(&self) -> usize {
         let room = self.room();
         let is_hungry = self.is_asked && self.ready.is_empty();
-        if is_hungry || room * 2 >= self.most { room } else { 0 }
+        if is_hungry || room >= self.most.div_ceil(2) { room } else { 0 }
     }
 
     pub(crate) fn fetched(&mut self, deliveries: impl IntoIterator<Item = Delivery>, until: Instant) {
         self.ready.extend(deliveries.into_iter().map(|delivery| Held { delivery, until }));
     }
 
-    /// Hands out up to so many: first what comes again. What may be another's by now is let go.
-    pub(crate) fn take(&mut self, max: usize, now: Instant) -> Vec<Delivery> {
+    /// Hands out up to so many: first what comes again. What may be another's by now is let go; an elected member's is
+    /// its own until the end of its `term`, whatever became of a lease in between: letting one go would hand out the next
+    /// of its key first.
+    pub(crate) fn take(&mut self, max: usize, now: Instant, term: Option<Instant>) -> Vec<Delivery> {
         let count = max.min(self.most.saturating_sub(self.open.len()));
         let mut taken = Vec::with_capacity(count.min(self.again.len() + self.ready.len()));
         while taken.len() < count {
@@ -78,7 +81,8 @@ impl Hand {
                 Some((_, held)) => Some(held),
                 None => self.ready.pop_front(),
             };
-            let Some(held) = next else { break };
+            let Some(mut held) = next else { break };
+            held.until = term.unwrap_or(held.until);
             if let Some(id) = StreamId::of_token(&held.delivery.token).filter(|_| held.until > now) {
                 taken.push(held.delivery.clone());
                 self.open.insert(id, held);
@@ -128,24 +132,29 @@ impl Hand {
         }
     }
 
-    /// Keeps of everything what the server said is this consumer's, until then.
-    pub(crate) fn renewed(&mut self, owned: &BTreeSet<StreamId>, until: Instant) {
+    /// Everything in hand, in the stream's order.
+    pub(crate) fn ids(&self) -> Vec<StreamId> {
+        let ready = self.ready.iter().filter_map(|held| StreamId::of_token(&held.delivery.token));
+        let mut ids: Vec<_> = self.open.iter().map(|(id, _)| id).collect();
+        ids.extend(self.again.keys().copied().chain(ready));
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Of what the server was asked about, keeps what it said is this consumer's, until then. Both in the stream's
+    /// order. What came meanwhile stays as it is.
+    pub(crate) fn renewed(&mut self, asked: &[StreamId], owned: &[StreamId], until: Instant) {
         let mut keep = |held: &mut Held| {
-            let is_owned = StreamId::of_token(&held.delivery.token).is_some_and(|id| owned.contains(&id));
+            let Some(id) = StreamId::of_token(&held.delivery.token) else { return false };
+            let is_owned = owned.binary_search(&id).is_ok();
             if is_owned {
                 held.until = held.until.max(until);
             }
-            // What came after the server was asked has a longer lease, and is not in its answer.
-            is_owned || held.until > until
+            is_owned || asked.binary_search(&id).is_err()
         };
         self.ready.retain_mut(&mut keep);
         self.open.retain(&mut keep);
         self.again.retain(|_, held| keep(held));
-    }
-
-    /// Renews what was not handed out, where one lease stands for all.
-    pub(crate) fn renewed_waiting(&mut self, until: Instant) {
-        self.ready.iter_mut().chain(self.again.values_mut()).for_each(|held| held.until = until);
     }
 
     /// Renews what was handed out, where one lease stands for all.
@@ -164,8 +173,9 @@ impl Hand {
             || self.ready.iter().any(|held| StreamId::of_token(&held.delivery.token) == Some(id))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.open.len() == 0 && self.again.is_empty() && self.ready.is_empty()
+    /// How many were fetched and never handed out.
+    pub(crate) fn waiting(&self) -> usize {
+        self.ready.len()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -187,10 +197,8 @@ impl Hand {
     }
 }
 
-/// Until when a lease that was granted at `from` holds.
-pub(crate) fn until(from: Instant, lease: Duration) -> Instant {
-    from.checked_add(lease).unwrap_or_else(|| from + Duration::from_secs(86_400 * 365))
-}
+/// Longer than anything here takes, and short enough to reckon with.
+pub(crate) const LONGEST: Duration = Duration::from_secs(86_400 * 365);
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -236,10 +244,10 @@ pub(crate) mod tests {
     fn what_is_tried_again_comes_before_what_is_fetched_in_its_old_order() {
         let now = Instant::now();
         let mut hand = hand(10, 5, now);
-        assert_eq!(numbers(&hand.take(3, now)), [1, 2, 3]);
+        assert_eq!(numbers(&hand.take(3, now, None)), [1, 2, 3]);
         settle(&mut hand, 3, RETRY, now);
         settle(&mut hand, 1, Verdict::Release, now);
-        let again = hand.take(10, now);
+        let again = hand.take(10, now, None);
         assert_eq!(numbers(&again), [1, 3, 4, 5]);
         assert_eq!([again[0].attempt, again[1].attempt], [1, 2]);
     }
@@ -248,17 +256,17 @@ pub(crate) mod tests {
     fn no_more_are_out_than_the_bound_allows() {
         let now = Instant::now();
         let mut hand = hand(2, 5, now);
-        assert_eq!(hand.take(10, now).len(), 2);
-        assert_eq!((hand.take(10, now).len(), hand.room()), (0, 0));
+        assert_eq!(hand.take(10, now, None).len(), 2);
+        assert_eq!((hand.take(10, now, None).len(), hand.room()), (0, 0));
         settle(&mut hand, 1, Verdict::Ack, now);
-        assert_eq!(numbers(&hand.take(10, now)), [3]);
+        assert_eq!(numbers(&hand.take(10, now, None)), [3]);
     }
 
     #[test]
     fn a_verdict_counts_once_and_only_in_hand() {
         let now = Instant::now();
         let mut hand = hand(10, 2, now);
-        hand.take(1, now);
+        hand.take(1, now, None);
         let (orders, known) = settle(&mut hand, 1, Verdict::Ack, now);
         assert_eq!((orders.acks, known), (vec![(id(1), 1)], vec![true]));
         for number in [1, 2, 9] {
@@ -271,10 +279,10 @@ pub(crate) mod tests {
     fn what_may_be_anothers_is_not_handed_out_and_its_verdicts_are_doubtful() {
         let now = Instant::now();
         let mut hand = hand(10, 2, now);
-        hand.take(1, now);
+        hand.take(1, now, None);
         let later = now + LEASE;
         assert!(hand.has_expired(later) && !hand.has_expired(now));
-        assert!(hand.take(10, later).is_empty());
+        assert!(hand.take(10, later, None).is_empty());
         assert!(settle(&mut hand, 1, Verdict::Ack, later).0.is_doubtful);
     }
 
@@ -282,18 +290,42 @@ pub(crate) mod tests {
     fn a_renewal_keeps_what_the_server_knows_and_what_came_since() {
         let now = Instant::now();
         let mut hand = hand(10, 2, now);
-        hand.take(2, now);
+        hand.take(2, now, None);
         let asked = now + LEASE;
-        hand.fetched([delivery(3)], asked + LEASE + Duration::from_millis(1));
-        hand.renewed(&[id(1)].into(), asked + LEASE);
+        let ids = hand.ids();
+        // Claimed before and told after: with an older lease than the renewal gives.
+        hand.fetched([delivery(3)], asked);
+        hand.renewed(&ids, &[id(1)], asked + LEASE);
         assert!(hand.holds(id(1)) && !hand.holds(id(2)) && hand.holds(id(3)));
+        assert!(!hand.has_expired(asked));
+    }
+
+    #[test]
+    fn an_elected_members_retry_is_not_let_go_while_its_term_lasts() {
+        let now = Instant::now();
+        let mut hand = hand(10, 2, now);
+        hand.take(1, now, Some(now + LEASE));
+        let later = now + LEASE;
+        settle(&mut hand, 1, RETRY, later);
+        assert_eq!(numbers(&hand.take(2, later, Some(later + LEASE))), [1, 2]);
+        assert!(!hand.has_expired(later));
+    }
+
+    #[test]
+    fn everything_in_hand_is_told_in_the_streams_order() {
+        let now = Instant::now();
+        let mut hand = hand(10, 4, now);
+        hand.take(3, now, None);
+        settle(&mut hand, 2, RETRY, now);
+        hand.fetched([delivery(0)], now + LEASE);
+        assert_eq!(hand.ids(), [0, 1, 2, 3, 4].map(id));
     }
 
     #[test]
     fn the_counts_are_how_often_each_was_handed_out() {
         let now = Instant::now();
         let mut hand = hand(10, 4, now);
-        hand.take(3, now);
+        hand.take(3, now, None);
         settle(&mut hand, 1, RETRY, now);
         settle(&mut hand, 2, Verdict::Release, now);
         let mut counts = hand.counts();
@@ -302,10 +334,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_bound_may_be_as_large_as_numbers_go() {
+        assert_eq!(Hand::new(usize::MAX).wanted(), usize::MAX);
+    }
+
+    #[test]
     fn the_next_are_fetched_early_only_where_it_is_worth_it() {
         let now = Instant::now();
         let mut hand = hand(4, 3, now);
-        hand.take(3, now);
+        hand.take(3, now, None);
         assert_eq!((hand.room(), hand.wanted()), (1, 0));
         hand.is_asked = true;
         assert_eq!(hand.wanted(), 1);

@@ -14,7 +14,6 @@ use crate::admin;
 use crate::consumer::Term;
 use crate::entry::{self, StreamId};
 use crate::error;
-use crate::hand;
 use crate::reader::{Reader, TURN};
 use crate::scripts;
 use ductape_core::Result;
@@ -71,7 +70,7 @@ impl Reader {
         if !self.core.is_alive(now) || self.core.hand().has_expired(now) {
             let lasts = term.until > now;
             if !lasts {
-                self.core.depose("its deliveries were not renewed");
+                self.core.depose(&term.token, "its deliveries were not renewed");
             }
             return Ok(lasts);
         }
@@ -95,7 +94,7 @@ impl Reader {
         let is_elected = answer == Value::Okay;
         if is_elected {
             tracing::debug!(stream = &*member.stream, group = &*member.group, "this member is elected");
-            self.core.elect(Term { token, until: hand::until(asked, member.lease) });
+            self.core.elect(Term { token, until: asked + member.lease });
         }
         Ok(is_elected)
     }
@@ -141,7 +140,7 @@ impl Reader {
             invocation.arg(&*term.token).arg(from).arg(count);
         });
         let Value::Array(parts) = self.or_recover(taken.await).await? else {
-            self.deposed();
+            self.deposed(term);
             return Ok(());
         };
         if parts.is_empty() {
@@ -166,7 +165,7 @@ impl Reader {
         });
         let answer = match self.or_recover(read.await).await? {
             Value::Nil => {
-                self.deposed();
+                self.deposed(term);
                 return Ok(0);
             }
             answer => answer,
@@ -176,8 +175,7 @@ impl Reader {
             at.last = last.id.to_string();
         }
         let count = entries.len();
-        let until = self.core.term().map_or(term.until, |term| term.until);
-        self.hand_on(entries.into_iter().map(|entry| (entry, 1)).collect(), until).await?;
+        self.hand_on(entries.into_iter().map(|entry| (entry, 1)).collect(), term.until).await?;
         Ok(count)
     }
 
@@ -204,8 +202,8 @@ impl Reader {
         }
     }
 
-    fn deposed(&self) {
-        self.core.depose("another member is elected");
+    fn deposed(&self, term: &Term) {
+        self.core.depose(&term.token, "another member is elected");
     }
 }
 
@@ -218,10 +216,10 @@ impl crate::consumer::Core {
                 invocation.arg(&*term.token).arg(millis(lease));
             });
         if renewed.await? != Some(1) {
-            self.depose("its lease ran out and another may be elected");
+            self.depose(&term.token, "its lease ran out and another may be elected");
             return Ok(None);
         }
-        let until = hand::until(asked, lease);
+        let until = asked + lease;
         self.prolong(&term.token, until);
         Ok(Some(until))
     }

@@ -31,6 +31,7 @@ mod hand;
 mod leader;
 mod link;
 mod message;
+mod names;
 mod open;
 mod publisher;
 mod pubsub;

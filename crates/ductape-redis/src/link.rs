@@ -10,9 +10,8 @@
 mod opening;
 
 use crate::address::Place;
-use crate::entry::StreamId;
 use crate::error;
-use crate::group::Membership;
+use crate::names::Names;
 use ductape_core::error::Retry;
 use ductape_core::{Clock, ConnectOptions, Error, ErrorKind, Result};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -42,15 +41,7 @@ pub(crate) struct Link {
     publishes: [Shared; LINES],
     commands: Shared,
     closed: watch::Sender<bool>,
-    abandoned: Mutex<Vec<Abandoned>>,
-}
-
-/// A consumer that could not give back what it had, since its server was not there.
-struct Abandoned {
-    stream: Arc<str>,
-    group: Arc<str>,
-    consumer: String,
-    counts: Vec<(StreamId, u32)>,
+    pub(crate) names: Arc<Names>,
 }
 
 /// A connection: of one server, or of a cluster's nodes.
@@ -120,31 +111,8 @@ impl Link {
             publishes: Default::default(),
             commands: Shared::default(),
             closed: watch::Sender::new(false),
-            abandoned: Mutex::default(),
+            names: Arc::default(),
         }
-    }
-
-    /// Remembers what a consumer had, for the next of its group on this connection.
-    pub(crate) fn abandon(&self, member: &Membership, counts: Vec<(StreamId, u32)>) {
-        lock(&self.abandoned).push(Abandoned {
-            stream: Arc::clone(&member.stream),
-            group: Arc::clone(&member.group),
-            consumer: member.consumer.clone(),
-            counts,
-        });
-    }
-
-    /// Gives back what consumers of the same group had to leave behind.
-    pub(crate) async fn take_back(&self, member: &Membership) -> Result<()> {
-        let left = |it: &mut Abandoned| it.stream == member.stream && it.group == member.group;
-        let left: Vec<_> = lock(&self.abandoned).extract_if(.., left).collect();
-        for abandoned in left {
-            if let Err(error) = member.give_back_of(&abandoned.consumer, &abandoned.counts).await {
-                lock(&self.abandoned).push(abandoned);
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 
     /// A shared connection, made anew where it is lost.

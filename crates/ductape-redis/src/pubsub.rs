@@ -9,7 +9,8 @@
 
 use crate::entry::{self, StreamId};
 use crate::envelope;
-use crate::hand::Hand;
+use crate::error;
+use crate::hand::{Hand, LONGEST};
 use crate::link::Link;
 use crate::publisher::{Line, all};
 use async_trait::async_trait;
@@ -22,7 +23,7 @@ use ductape_core::{
     Broker, Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Message, Position,
     ProviderKind, Publisher, Result, Settlement,
 };
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, PushInfo, PushKind, Value};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,8 +35,6 @@ const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 /// How many messages and bytes wait for a slow subscriber.
 const WAITING: usize = 8192;
 const WAITING_BYTES: usize = 64 * 1024 * 1024;
-/// Nothing here runs out.
-const FOREVER: Duration = Duration::from_secs(86_400 * 365);
 
 pub(crate) struct PubSubBroker {
     link: Arc<Link>,
@@ -50,7 +49,9 @@ struct PubSubConsumer {
     link: Arc<Link>,
     inbox: Arc<Inbox>,
     /// Kept for as long as the subscription lives.
-    _connection: MultiplexedConnection,
+    connection: MultiplexedConnection,
+    /// How long the server may take to say that it is there.
+    patience: Duration,
     closed: watch::Sender<bool>,
 }
 
@@ -65,7 +66,7 @@ struct Inbox {
 struct State {
     hand: Hand,
     received: u64,
-    waiting: usize,
+    /// Of what was never handed out.
     bytes: usize,
     lost: u64,
     is_connected: bool,
@@ -171,7 +172,6 @@ impl PubSubConsumer {
             state: Mutex::new(State {
                 hand: Hand::new(options.max_in_flight),
                 received: 0,
-                waiting: 0,
                 bytes: 0,
                 lost: 0,
                 is_connected: true,
@@ -188,7 +188,9 @@ impl PubSubConsumer {
         connection.subscribe(&*destination.name).await.map_err(|error| {
             link.refused(&error, "the subscription").with_context("destination", &destination.name)
         })?;
-        Ok(PubSubConsumer { link, inbox, _connection: connection, closed: watch::Sender::new(false) })
+        // Whoever asks every third of a lease does not wait longer for the answer.
+        let patience = link.limit.min(options.lease / 4);
+        Ok(PubSubConsumer { link, inbox, connection, patience, closed: watch::Sender::new(false) })
     }
 
     fn check_open(&self) -> Result<()> {
@@ -213,15 +215,27 @@ impl Inbox {
                     self.message(value);
                 }
             }
-            PushKind::Disconnection => self.state().is_connected = false,
+            PushKind::Disconnection => return self.disconnected(),
             _ => return,
         }
         self.arrived.notify_one();
     }
 
+    fn disconnected(&self) {
+        self.state().is_connected = false;
+        self.arrived.notify_one();
+    }
+
+    fn lost(&self) -> Error {
+        Error::new(ErrorKind::ConnectionLost, "the subscription's connection is gone")
+            .with_retry(Retry::Safe)
+            .with_context("destination", &self.channel)
+    }
+
     fn message(&self, value: Vec<u8>) {
         let mut state = self.state();
-        if state.waiting >= WAITING || (state.waiting > 0 && state.bytes + value.len() > WAITING_BYTES) {
+        let waiting = state.hand.waiting();
+        if waiting >= WAITING || (waiting > 0 && state.bytes + value.len() > WAITING_BYTES) {
             state.lost += 1;
             // Told ever more rarely: a slow subscriber must not be slowed by its log.
             if state.lost.is_power_of_two() {
@@ -233,24 +247,22 @@ impl Inbox {
         state.received += 1;
         let id = StreamId { millis: 0, number: state.received };
         let message = envelope::read(value, &self.channel, state.received, self.clock.now());
-        state.waiting += 1;
         state.bytes += message.size();
         let position = Position::Id(message.id.clone());
         let delivery = Delivery { message, attempt: 1, position, token: id.token() };
-        state.hand.fetched([delivery], Instant::now() + FOREVER);
+        state.hand.fetched([delivery], Instant::now() + LONGEST);
     }
 
     fn hand_out(&self, max: usize) -> Result<Vec<Delivery>> {
         let mut state = self.state();
-        let taken = state.hand.take(max, Instant::now());
-        for delivery in taken.iter().filter(|delivery| delivery.attempt == 1) {
-            state.waiting = state.waiting.saturating_sub(1);
-            state.bytes = state.bytes.saturating_sub(delivery.message.size());
-        }
+        let before = state.hand.waiting();
+        let taken = state.hand.take(max, Instant::now(), None);
+        // What comes again comes first, and has left these bytes before.
+        let again = taken.len().saturating_sub(before - state.hand.waiting());
+        let new: usize = taken[again..].iter().map(|delivery| delivery.message.size()).sum();
+        state.bytes = state.bytes.saturating_sub(new);
         if taken.is_empty() && !state.is_connected {
-            return Err(Error::new(ErrorKind::ConnectionLost, "the subscription's connection is gone")
-                .with_retry(Retry::Safe)
-                .with_context("destination", &self.channel));
+            return Err(self.lost());
         }
         Ok(taken)
     }
@@ -259,7 +271,7 @@ impl Inbox {
 #[async_trait]
 impl Consumer for PubSubConsumer {
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>> {
-        let deadline = tokio::time::Instant::now() + wait;
+        let deadline = tokio::time::Instant::now() + wait.min(LONGEST);
         let (mut closed, mut closing) = (self.closed.subscribe(), self.link.closing());
         loop {
             self.check_open()?;
@@ -287,13 +299,76 @@ impl Consumer for PubSubConsumer {
         known.into_iter().map(|known| if known { Ok(()) } else { lost() }).collect()
     }
 
+    /// There are no leases; but who only listens would never hear that a connection is gone without a word.
     async fn extend(&self) -> Result<()> {
-        self.check_open()
+        self.check_open()?;
+        let (mut connection, ping) = (self.connection.clone(), redis::cmd("PING"));
+        match tokio::time::timeout(self.patience, connection.req_packed_command(&ping)).await {
+            // A refusal is an answer too.
+            Ok(answer) if !answer.as_ref().is_err_and(|it| error::is_lost(it) || it.is_timeout()) => Ok(()),
+            _ => {
+                self.inbox.disconnected();
+                Err(self.inbox.lost())
+            }
+        }
     }
 
     async fn close(&self) -> Result<()> {
         self.closed.send_replace(true);
-        self.inbox.state().hand.clear();
+        let mut state = self.inbox.state();
+        state.hand.clear();
+        state.bytes = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ductape_core::{Clock, Verdict};
+
+    fn inbox(most: usize) -> Inbox {
+        let hand = Hand::new(most);
+        let state = State { hand, received: 0, bytes: 0, lost: 0, is_connected: true };
+        Inbox {
+            channel: "c".into(),
+            clock: Clock::system(),
+            state: Mutex::new(state),
+            arrived: Notify::new(),
+        }
+    }
+
+    fn flood(inbox: &Inbox) {
+        (0..WAITING + 10).for_each(|_| inbox.message(b"x".to_vec()));
+        let state = inbox.state();
+        assert_eq!((state.hand.waiting(), state.bytes), (WAITING, WAITING * size(&state)));
+    }
+
+    /// Of a message, as all of them are.
+    fn size(state: &State) -> usize {
+        state.bytes / state.hand.waiting()
+    }
+
+    fn release(inbox: &Inbox, taken: &[Delivery]) {
+        let release = |it: &Delivery| (StreamId::of_token(&it.token), Verdict::Release);
+        let batch: Vec<_> = taken.iter().map(release).collect();
+        inbox.state().hand.settle(&batch, Instant::now());
+    }
+
+    #[test]
+    fn what_is_released_and_taken_again_makes_room_once() {
+        let inbox = inbox(10);
+        flood(&inbox);
+        let bytes = inbox.state().bytes;
+        for _ in 0..100 {
+            let taken = inbox.hand_out(10).unwrap();
+            assert_eq!(taken.len(), 10);
+            release(&inbox, &taken);
+        }
+        let state = inbox.state();
+        assert_eq!(state.hand.waiting(), WAITING - 10);
+        assert_eq!(state.bytes, bytes / WAITING * (WAITING - 10));
+        drop(state);
+        flood(&inbox);
     }
 }

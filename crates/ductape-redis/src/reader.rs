@@ -15,7 +15,8 @@ use crate::error;
 use crate::hand;
 use crate::link::{Connection, checked};
 use crate::message::EntryReader;
-use ductape_core::{Delivery, Error, Result};
+use ductape_core::error::Retry;
+use ductape_core::{Delivery, Error, ErrorKind, Result};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, RedisError, Value};
 use std::sync::Arc;
@@ -33,18 +34,39 @@ pub(crate) struct Reader {
     looked: Option<Instant>,
 }
 
+/// The end of a reader, however it comes: one that panics must not leave a receive waiting.
+struct End<'c>(&'c Core);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let error = Error::new(ErrorKind::ConnectionLost, "nothing fetches for the consumer any more");
+        self.0.fail(self.0.member.located(error.with_retry(Retry::Safe)));
+    }
+}
+
 impl Reader {
     pub(crate) fn new(core: Arc<Core>, connection: Connection) -> Self {
         let entries = EntryReader::new(Arc::clone(&core.member.stream));
         Reader { core, connection, entries, looked: None }
     }
 
-    /// Fetches until the consumer closes or the connection is lost.
+    /// Fetches until the consumer closes or is lost.
     pub(crate) async fn run(mut self) {
-        let ended = if self.core.is_ordered { self.lead().await } else { self.share().await };
+        let core = Arc::clone(&self.core);
+        let _end = End(&core);
+        let ended = tokio::select! {
+            biased;
+            // Nobody would get what it fetched from here on, and the server counts it to whoever has the name next.
+            () = core.failed() => return,
+            ended = self.fetch_all() => ended,
+        };
         if let Err(error) = ended {
-            self.core.fail(error);
+            core.fail(error);
         }
+    }
+
+    async fn fetch_all(&mut self) -> Result<()> {
+        if self.core.is_ordered { self.lead().await } else { self.share().await }
     }
 
     /// The work of a member that shares its group with others.
@@ -78,7 +100,7 @@ impl Reader {
         }
         self.looked = Some(now);
         let claimed = crate::claim::overdue(&self.core, count).await?;
-        let (count, until) = (claimed.len(), hand::until(now, self.core.member.lease));
+        let (count, until) = (claimed.len(), now + self.core.member.lease);
         if count > 0 {
             self.hand_on(claimed, until).await?;
             // There may be more.
@@ -94,7 +116,7 @@ impl Reader {
         read.arg("BLOCK").arg(TURN.as_millis() as u64).arg("STREAMS").arg(&*member.stream).arg(">");
         match self.blocking(&read).await {
             Ok(answer) => {
-                let until = hand::until(Instant::now(), self.core.member.lease);
+                let until = Instant::now() + self.core.member.lease;
                 let entries = entry::read(answer).ok_or_else(|| error::unforeseen("XREADGROUP"))?;
                 self.hand_on(entries.into_iter().map(|entry| (entry, 1)).collect(), until).await
             }
@@ -174,6 +196,27 @@ impl Reader {
     }
 
     pub(crate) fn is_gone(error: &Error) -> bool {
-        error.kind() == ductape_core::ErrorKind::GroupNotFound || crate::group::says_no_group(error)
+        error.kind() == ErrorKind::GroupNotFound || crate::group::says_no_group(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::tests::{link, member};
+    use ductape_core::{ConsumerOptions, Destination};
+
+    #[tokio::test]
+    async fn a_reader_that_panics_is_told() {
+        let member = member(&link(), "m");
+        let core = Arc::new(Core::new(member, &Destination::new("s", "g"), &ConsumerOptions::new("g")));
+        let of_reader = Arc::clone(&core);
+        let reader = tokio::spawn(async move {
+            let _end = End(&of_reader);
+            panic!("as a test");
+        });
+        reader.await.unwrap_err();
+        tokio::time::timeout(Duration::from_secs(5), core.failed()).await.unwrap();
+        assert_eq!(core.take(1).unwrap_err().kind(), ErrorKind::ConnectionLost);
     }
 }

@@ -6,22 +6,28 @@
 use redis::Script;
 use std::sync::LazyLock;
 
-/// KEYS: stream, leader's key. ARGV: group, consumer.
-/// Makes everything pending with the consumer young again. Answers their ids.
+/// KEYS: stream, leader's key. ARGV: group, consumer, ids in the stream's order.
+/// Makes those of them young again that are pending with the consumer, and answers which. What else is pending with it
+/// was let go or never came to it, and must grow old, so that somebody claims it.
 pub(crate) static EXTEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-local owned, from = {}, '-'
+local asked, owned, from, last = {}, {}, ARGV[3], ARGV[#ARGV]
+for i = 3, #ARGV do asked[ARGV[i]] = true end
 while true do
-  local page = redis.call('XPENDING', KEYS[1], ARGV[1], from, '+', 1000, ARGV[2])
-  if #page == 0 then return owned end
+  local page = redis.call('XPENDING', KEYS[1], ARGV[1], from, last, 1000, ARGV[2])
   local claim = {'XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0}
   for _, row in ipairs(page) do
-    claim[#claim + 1] = row[1]
-    owned[#owned + 1] = row[1]
+    if asked[row[1]] then
+      claim[#claim + 1] = row[1]
+      owned[#owned + 1] = row[1]
+    end
   end
-  claim[#claim + 1] = 'JUSTID'
-  redis.call(unpack(claim))
+  if #claim > 5 then
+    claim[#claim + 1] = 'JUSTID'
+    redis.call(unpack(claim))
+  end
+  if #page < 1000 then return owned end
   from = '(' .. page[#page][1]
 end
 ",

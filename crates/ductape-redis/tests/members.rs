@@ -4,108 +4,11 @@
 
 mod support;
 
-use ductape_core::config::{ProviderConfig, RedisConfig};
-use ductape_core::message::{Attributes, IdSource};
-use ductape_core::{
-    Broker, Clock, ConnectOptions, Consumer, ConsumerOptions, Delivery, Destination, ErrorKind, Message,
-    Provider, Settlement, Verdict,
-};
+use ductape_core::config::ProviderConfig;
+use ductape_core::{ConnectOptions, ConsumerOptions, Destination, ErrorKind, Provider, Verdict};
 use ductape_redis::RedisProvider;
-use ductape_testkit::servers::{self, Kind, Options, Server};
-use redis::aio::MultiplexedConnection;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-const PATIENCE: Duration = Duration::from_secs(15);
-const LEASE: Duration = Duration::from_secs(1);
-const QUIET: Duration = Duration::from_millis(200);
-
-/// A server of the test's own, with a config that leads to it.
-struct Rig {
-    server: Server,
-    config: RedisConfig,
-    raw: MultiplexedConnection,
-}
-
-impl Rig {
-    async fn start(test: &str) -> Option<Self> {
-        let server = match servers::own(Kind::Redis, Options::default()).await {
-            Ok(server) => server,
-            Err(why) => {
-                why.skip(test);
-                return None;
-            }
-        };
-        let endpoint = server.endpoint();
-        let password = endpoint.password.as_ref().unwrap().expose();
-        let client = redis::Client::open(format!("redis://:{password}@{}", endpoint.address)).unwrap();
-        let raw = client.get_multiplexed_async_connection().await.unwrap();
-        let config = support::config(endpoint);
-        Some(Rig { server, config, raw })
-    }
-
-    async fn connect(&self) -> Arc<dyn Broker> {
-        connect(&self.config).await
-    }
-
-    async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]);
-        command.query_async(&mut self.raw.clone()).await.unwrap()
-    }
-}
-
-async fn connect(config: &RedisConfig) -> Arc<dyn Broker> {
-    let options = ConnectOptions::default();
-    RedisProvider.connect(&ProviderConfig::Redis(config.clone()), &options).await.unwrap()
-}
-
-fn ordered(name: &str) -> Destination {
-    Destination { ordered: true, ..Destination::new(name, "g") }
-}
-
-fn options() -> ConsumerOptions {
-    let mut options = ConsumerOptions::new("g");
-    options.lease = LEASE;
-    options
-}
-
-fn message(text: &str) -> Message {
-    let now = Clock::system().now();
-    let attributes = Attributes { source: "/t".into(), event: "t".into(), content_type: "t".into() };
-    let mut message = Message::new(text.to_owned(), IdSource::new().next(now), now, Arc::new(attributes));
-    message.key = Some("k".into());
-    message
-}
-
-async fn publish(broker: &Arc<dyn Broker>, destination: &Destination, texts: &[&str]) {
-    let publisher = broker.publisher(destination).await.unwrap();
-    for result in publisher.publish(texts.iter().map(|text| message(text)).collect()).await {
-        result.unwrap();
-    }
-}
-
-async fn take(consumer: &Arc<dyn Consumer>, count: usize) -> Vec<Delivery> {
-    let (start, mut taken) = (Instant::now(), Vec::new());
-    while taken.len() < count && start.elapsed() < PATIENCE {
-        taken.extend(consumer.receive(count - taken.len(), PATIENCE).await.unwrap());
-    }
-    assert_eq!(taken.len(), count, "deliveries within {PATIENCE:?}");
-    taken
-}
-
-fn texts(deliveries: &[Delivery]) -> Vec<String> {
-    deliveries.iter().map(|it| String::from_utf8_lossy(&it.message.payload).into_owned()).collect()
-}
-
-async fn settle(
-    consumer: &Arc<dyn Consumer>,
-    deliveries: &[Delivery],
-    verdict: Verdict,
-) -> Vec<Option<ErrorKind>> {
-    let batch = deliveries.iter().map(|it| Settlement { token: it.token.clone(), verdict }).collect();
-    consumer.settle(batch).await.into_iter().map(|result| result.err().map(|error| error.kind())).collect()
-}
+use support::rig::{LEASE, PATIENCE, QUIET, Rig, options, ordered, publish, settle, take, texts};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_elected_member_that_stood_still_settles_nothing_and_gets_nothing_more() {

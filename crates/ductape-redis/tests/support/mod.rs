@@ -1,6 +1,8 @@
-//! What the tests share: the config that leads to a server.
+//! What the tests share: a server of their own, and the config that leads to one.
 
 #![allow(dead_code, reason = "each test program uses a part")]
+
+pub(crate) mod rig;
 
 use ductape_core::config::RedisConfig;
 use ductape_testkit::servers::Endpoint;
