@@ -149,7 +149,8 @@ pub struct ConsumerOptions {
     pub start: Start,
     /// The most deliveries handed out and unsettled. The provider's prefetch is never beyond it.
     pub max_in_flight: usize,
-    /// For how long a delivery is this consumer's without [`Consumer::extend`]. Default 30 s.
+    /// For how long a delivery is this consumer's without [`Consumer::extend`]. Default 30 s. A provider that cannot keep
+    /// one for so long refuses to open the consumer.
     pub lease: Duration,
     /// Names this member to the server, unique in the group.
     pub member: Arc<str>,

@@ -107,7 +107,8 @@ impl Subscribe {
     }
 
     /// For how long a delivery is this subscriber's after its process died or hung. It is renewed while the
-    /// process lives. Default 30 s.
+    /// process lives. Default 30 s. AWS_SQS keeps 12 h at most and GOOGLE_PUBSUB 10 min: subscribing for longer is refused
+    /// as `CONFIG_INVALID`.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
         self
