@@ -10,7 +10,11 @@
 //! stand behind.
 
 use crate::message::Message;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use tokio::task::unconstrained;
 
 /// Turns at one way, such as a channel or a client's queue.
 #[derive(Debug, Default)]
@@ -38,6 +42,18 @@ const SHORT_BYTES: usize = 256 * 1024;
 /// Whether a batch is small enough to be sent by [`Turns::at_once`]: 64 messages and 256 KiB at most.
 pub fn is_short(batch: &[Message]) -> bool {
     batch.len() <= SHORT_MESSAGES && batch.iter().map(Message::size).sum::<usize>() <= SHORT_BYTES
+}
+
+/// Holds a turn until `work` has begun, and then waits for its end. Work has begun once it was polled: that look gets it
+/// into its place, also where its task has had its share and would be made to yield.
+pub async fn hold_until_begun<W: Future>(turn: impl Sized, work: W) -> W::Output {
+    let mut work = pin!(work);
+    let begun = futures_util::poll!(unconstrained(&mut work));
+    drop(turn);
+    match begun {
+        Poll::Ready(output) => output,
+        Poll::Pending => work.await,
+    }
 }
 
 impl Turns {

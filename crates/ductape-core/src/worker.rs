@@ -33,7 +33,7 @@ pub use handler::{
     PayloadAndDelivery, Raw,
 };
 pub(crate) use keep::keep_leases;
-pub(crate) use settle::{PATIENCE, answers};
+pub(crate) use settle::{PATIENCE, answers, may_be_told_again};
 pub use stats::SubscriptionStats;
 
 use crate::broker::{Broker, Consumer, ConsumerOptions, Destination};

@@ -6,7 +6,7 @@ mod support;
 
 use ductape_core::config::RabbitMqConfig;
 use ductape_core::{Broker, ConsumerOptions, Destination, Message, Publisher};
-use ductape_testkit::servers::{self, Kind, Proxy, Server};
+use ductape_testkit::servers::{Proxy, Server};
 use futures_util::poll;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,13 +27,7 @@ struct Rig {
 impl Rig {
     /// Nothing where the test is skipped, which is said.
     async fn new(test: &str) -> Option<Rig> {
-        let server = match servers::shared(Kind::RabbitMq).await {
-            Ok(server) => server,
-            Err(why) => {
-                why.skip(test);
-                return None;
-            }
-        };
+        let server = support::shared(test).await?;
         let proxy = Proxy::start(&server.endpoint().address).unwrap();
         let config = RabbitMqConfig { port: Some(proxy.port()), ..support::config(server.endpoint()) };
         let broker = connect(&config, PATIENCE).await.unwrap();

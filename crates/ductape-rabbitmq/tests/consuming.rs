@@ -7,7 +7,7 @@ mod support;
 use ductape_core::{
     Broker, Consumer, ConsumerOptions, Delivery, Destination, ErrorKind, Settlement, Verdict,
 };
-use ductape_testkit::servers::{self, Kind, Server};
+use ductape_testkit::servers::Server;
 use futures_util::poll;
 use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable};
@@ -29,13 +29,7 @@ struct Rig {
 impl Rig {
     /// Nothing where the test is skipped, which is said.
     async fn new(test: &str) -> Option<Rig> {
-        let server = match servers::shared(Kind::RabbitMq).await {
-            Ok(server) => server,
-            Err(why) => {
-                why.skip(test);
-                return None;
-            }
-        };
+        let server = support::shared(test).await?;
         let broker = connect(&support::config(server.endpoint()), PATIENCE).await.unwrap();
         let destination = support::destination("consuming");
         broker.ensure(&destination).await.unwrap();

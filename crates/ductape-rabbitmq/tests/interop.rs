@@ -6,7 +6,7 @@ mod support;
 
 use ductape_core::message::SessionRef;
 use ductape_core::{Broker, Consumer, ConsumerOptions, Delivery, Destination, Message};
-use ductape_testkit::servers::{self, Endpoint, Kind, Server};
+use ductape_testkit::servers::{Endpoint, Server};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -30,13 +30,7 @@ struct Rig {
 impl Rig {
     /// Nothing where the test is skipped, which is said.
     async fn new(test: &str) -> Option<Rig> {
-        let server = match servers::shared(Kind::RabbitMq).await {
-            Ok(server) => server,
-            Err(why) => {
-                why.skip(test);
-                return None;
-            }
-        };
+        let server = support::shared(test).await?;
         let broker = connect(&support::config(server.endpoint()), PATIENCE).await.unwrap();
         let destination = support::destination("interop");
         broker.ensure(&destination).await.unwrap();

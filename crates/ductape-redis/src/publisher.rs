@@ -15,6 +15,7 @@ use crate::link::{LINES, Link, Use, checked};
 use crate::message::{self, MAX_MESSAGE_BYTES};
 use async_trait::async_trait;
 use ductape_core::capability::Batching;
+use ductape_core::turns::hold_until_begun;
 use ductape_core::{Destination, Error, Message, Position, Publisher, Result, Timestamp};
 use futures_util::future::join_all;
 use redis::aio::ConnectionLike;
@@ -22,7 +23,6 @@ use redis::{Cmd, Pipeline, RedisWrite, Value};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 /// What errors call a publish.
@@ -138,15 +138,9 @@ impl Line {
         let turn = self.turn.lock().await;
         let lent = self.link.lend(Use::Publishes(self.number)).await?;
         let mut connection = lent.connection.clone();
-        let mut sending = connection.req_packed_commands(commands, 0, commands.len());
-        // The first look puts it into the connection's queue, or in its place before that.
-        let answers = match futures_util::poll!(&mut sending) {
-            Poll::Ready(answers) => answers,
-            Poll::Pending => {
-                drop(turn);
-                sending.await
-            }
-        };
+        // Once begun it is in the connection's queue, or in its place before that.
+        let sending = connection.req_packed_commands(commands, 0, commands.len());
+        let answers = hold_until_begun(turn, sending).await;
         let failed = |error| error::of_all(self.link.failed(&lent, &error, WHAT, true), commands.len());
         let answers = answers.map_err(failed)?;
         let checked = |answer| checked(answer).map_err(|error| self.link.failed(&lent, &error, WHAT, true));

@@ -14,16 +14,14 @@ use crate::broker::Publisher;
 use crate::delivery::Position;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::message::Message;
-use crate::turns::Turns;
+use crate::turns::{Turns, hold_until_begun};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::Poll;
 use tokio::sync::mpsc::PermitIterator;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
-use tokio::task::unconstrained;
 
 /// Publish calls that may wait in the queue; past them publish waits.
 const QUEUED_CALLS: usize = 1024;
@@ -152,15 +150,9 @@ impl Calls {
         }
         // A provider that panics must not take the collecting task along. Nothing is then known of the batch, and
         // the callers, whose answers are dropped, say so.
-        let mut publishing = AssertUnwindSafe(self.publisher.publish(messages)).catch_unwind();
-        // From its first poll on the provider keeps the order, if that is not stopped because the task had its share.
-        let first = futures_util::poll!(unconstrained(&mut publishing));
-        drop(waits);
-        let published = match first {
-            Poll::Ready(published) => published,
-            Poll::Pending => publishing.await,
-        };
-        let Ok(results) = published else { return };
+        let publishing = AssertUnwindSafe(self.publisher.publish(messages)).catch_unwind();
+        // Once it has begun the provider keeps the order.
+        let Ok(results) = hold_until_begun(waits, publishing).await else { return };
         let mut results = results.into_iter();
         for (count, done) in answers {
             // A caller that went away does not want its results.

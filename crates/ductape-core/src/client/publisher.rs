@@ -13,11 +13,9 @@ use crate::message::{Attributes, BatchAttributes, IdSource, JSON, Message, Messa
 use crate::sample::PayloadRule;
 use crate::tag::{Event, Tag};
 use crate::time::{Clock, Timestamp};
-use crate::turns::Turns;
+use crate::turns::{Turns, hold_until_begun};
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{consume_budget, unconstrained};
@@ -215,14 +213,7 @@ impl Inner {
                 let turn = place.turn().await;
                 // The semaphore is never closed.
                 let _pending = self.pending.acquire_many(permits).await;
-                let mut publishing = pin!(publishing());
-                match futures_util::poll!(&mut publishing) {
-                    Poll::Ready(answered) => answered,
-                    Poll::Pending => {
-                        drop(turn);
-                        publishing.await
-                    }
-                }
+                hold_until_begun(turn, publishing()).await
             }
         };
         answered.unwrap_or_else(|_| (0..count).map(|_| Err(self.unanswered())).collect())

@@ -68,6 +68,12 @@ pub(crate) async fn answers(
     results
 }
 
+/// Whether telling a verdict again may help. Twice does no harm, so what is uncertain is told again like what was refused.
+pub(crate) fn may_be_told_again(error: &Error) -> bool {
+    let may_help = error.is_retryable() || error.is_uncertain() || error.kind() == ErrorKind::Timeout;
+    may_help && !super::is_lost(error)
+}
+
 /// Keeps what may be told again. Of the rest the provider has no verdict: where it may think that the delivery is still
 /// in hand, the consumer is given up.
 fn refused<H>(
@@ -80,9 +86,7 @@ fn refused<H>(
     let (mut again, mut wait) = (Vec::new(), Duration::ZERO);
     for (settlement, result) in batch.into_iter().zip(results) {
         let Err(error) = result else { continue };
-        // Telling it twice does no harm, so what is uncertain is told again like what was refused.
-        let may_help = error.is_retryable() || error.is_uncertain() || error.kind() == ErrorKind::Timeout;
-        if in_time && may_help && !super::is_lost(&error) {
+        if in_time && may_be_told_again(&error) {
             if let Retry::After(after) = error.retry() {
                 wait = wait.max(after);
             }

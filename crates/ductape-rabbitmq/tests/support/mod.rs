@@ -10,7 +10,7 @@ use ductape_core::{
     Verdict,
 };
 use ductape_rabbitmq::RabbitMqProvider;
-use ductape_testkit::servers::Endpoint;
+use ductape_testkit::servers::{self, Endpoint, Kind, Server};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +26,17 @@ pub(crate) fn config(endpoint: &Endpoint) -> RabbitMqConfig {
         username: endpoint.username.clone(),
         password: endpoint.password.clone(),
         ..RabbitMqConfig::default()
+    }
+}
+
+/// The server that tests share. Nothing where this test is skipped, which is said.
+pub(crate) async fn shared(test: &str) -> Option<Arc<Server>> {
+    match servers::shared(Kind::RabbitMq).await {
+        Ok(server) => Some(server),
+        Err(why) => {
+            why.skip(test);
+            None
+        }
     }
 }
 

@@ -6,10 +6,10 @@
 
 use super::Source;
 use crate::delivery::Settlement;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::retry::RetryPolicy;
 use crate::time::Clock;
-use crate::worker::{PATIENCE, answers, is_lost};
+use crate::worker::{PATIENCE, answers, may_be_told_again};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,8 @@ async fn tell(source: &Source, told: &mut Vec<Told>, in_time: bool) {
     let mut results = answers(&*source.consumer, open, CALL_LIMIT).await.into_iter();
     for order in told.iter_mut() {
         for result in order.results.iter_mut().filter(|result| result.is_none()) {
-            *result = results.next().filter(|heard| !(in_time && may_help(heard)));
+            *result =
+                results.next().filter(|heard| !(in_time && heard.as_ref().is_err_and(may_be_told_again)));
             if let Some(Err(error)) = result
                 && error.kind() != ErrorKind::LeaseLost
             {
@@ -112,11 +113,4 @@ impl Told {
         let with = self.settlements.iter().zip(&self.results);
         with.filter(|(_, result)| result.is_none()).map(|(settlement, _)| settlement)
     }
-}
-
-/// Whether telling it again may help. Twice does no harm, so what is uncertain is told again like what was refused.
-fn may_help(result: &Result<()>) -> bool {
-    let helps =
-        |error: &Error| error.is_retryable() || error.is_uncertain() || error.kind() == ErrorKind::Timeout;
-    result.as_ref().is_err_and(|error| helps(error) && !is_lost(error))
 }
