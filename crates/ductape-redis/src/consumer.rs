@@ -7,6 +7,7 @@ mod shared;
 
 pub(crate) use shared::{Core, Term};
 
+use crate::blocking::Blocking;
 use crate::entry::StreamId;
 use crate::group::Membership;
 use crate::hand::{LONGEST, Orders};
@@ -19,7 +20,6 @@ use ductape_core::{
     Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Result, Settlement, Verdict,
 };
 use redis::Value;
-use redis::aio::ConnectionLike;
 use shared::Waiting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ impl RedisConsumer {
         let instance = link.names.enter(&member);
         link.names.take_back(&member).await?;
         member.give_back_stale().await?;
-        let mut connection = link.connect().await?;
+        let mut connection = link.connect_blocking().await?;
         let blocking = id_of(&mut connection).await;
         let core = Arc::new(Core::new(member, destination, options));
         let mut reader = JoinSet::new();
@@ -234,12 +234,14 @@ impl Drop for RedisConsumer {
     }
 }
 
-async fn id_of(connection: &mut Connection) -> Option<i64> {
+async fn id_of(connection: &mut Blocking) -> Option<i64> {
     // In a cluster each node has an id of its own for it.
-    let Connection::Server(connection) = connection else { return None };
+    if let Blocking::Crate(Connection::Cluster(_)) = connection {
+        return None;
+    }
     let mut ask = redis::cmd("CLIENT");
     ask.arg("ID");
-    match connection.req_packed_command(&ask).await {
+    match connection.ask(&ask).await {
         Ok(Value::Int(id)) => Some(id),
         _ => None,
     }

@@ -1,5 +1,6 @@
 //! The ids and fields of stream entries as the server answers them.
 
+use crate::resp::Values;
 use ductape_core::{Position, Token};
 use redis::Value;
 use std::fmt;
@@ -79,6 +80,34 @@ pub(crate) struct Entry {
     pub(crate) id: StreamId,
     /// Names and values in turn; none where the entry was deleted while it was pending.
     pub(crate) fields: Option<Vec<Value>>,
+}
+
+impl Entry {
+    pub(crate) fn fields(&self) -> Option<Fields<'_>> {
+        self.fields.as_deref().map(Fields::Values)
+    }
+}
+
+/// Pairs of name and value, where they lie.
+#[derive(Clone, Debug)]
+pub(crate) enum Fields<'b> {
+    Raw(Values<'b>),
+    Values(&'b [Value]),
+}
+
+impl<'b> Iterator for Fields<'b> {
+    type Item = (&'b [u8], &'b [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Fields::Raw(values) => Some((values.bytes()?, values.bytes()?)),
+            Fields::Values(values) => {
+                let [name, value, rest @ ..] = *values else { return None };
+                *values = rest;
+                Some((bytes(name).unwrap_or_default(), bytes(value).unwrap_or_default()))
+            }
+        }
+    }
 }
 
 /// What a pending entry is told as.

@@ -6,7 +6,8 @@
 //!
 //! Fields that are not the payload are headers, byte for byte; with the third rule all of them are.
 
-use crate::message::{into_text, value};
+use crate::entry::Fields;
+use crate::message::text;
 use bytes::Bytes;
 use ductape_core::Headers;
 use serde_json::{Map, Value};
@@ -21,30 +22,27 @@ pub(crate) struct Foreign {
     pub(crate) is_json: bool,
 }
 
-/// Reads names and values in turn.
-pub(crate) fn find(mut fields: Vec<Vec<u8>>) -> Foreign {
-    let position = |name: &&[u8]| fields.chunks_exact(2).position(|pair| pair[0] == **name);
-    let body = BODIES.iter().find_map(position).or((fields.len() == 2).then_some(0));
+/// Reads names and values.
+pub(crate) fn find(fields: Fields<'_>) -> Foreign {
+    let mut fields: Vec<_> = fields.collect();
+    let position = |name: &&[u8]| fields.iter().position(|(field, _)| field == name);
+    let body = BODIES.iter().find_map(position).or((fields.len() == 1).then_some(0));
     let Some(body) = body else {
-        let payload = object(&fields);
-        return Foreign { payload, headers: headers(fields), is_json: true };
+        return Foreign { payload: object(&fields), headers: headers(&fields), is_json: true };
     };
-    let payload = fields.drain(2 * body..2 * body + 2).next_back().unwrap_or_default();
-    Foreign { payload: payload.into(), headers: headers(fields), is_json: false }
+    let (_, payload) = fields.remove(body);
+    Foreign { payload: Bytes::copy_from_slice(payload), headers: headers(&fields), is_json: false }
 }
 
-fn headers(fields: Vec<Vec<u8>>) -> Headers {
+fn headers(fields: &[(&[u8], &[u8])]) -> Headers {
     let mut headers = Headers::default();
-    let mut fields = fields.into_iter();
-    while let (Some(name), Some(bytes)) = (fields.next(), fields.next()) {
-        headers.append(into_text(name), value(bytes));
-    }
+    fields.iter().for_each(|(name, value)| headers.append(text(name), value.to_vec()));
     headers
 }
 
-fn object(fields: &[Vec<u8>]) -> Bytes {
+fn object(fields: &[(&[u8], &[u8])]) -> Bytes {
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
-    let pairs = fields.chunks_exact(2).filter_map(|pair| Some((text(&pair[0])?, text(&pair[1])?.into())));
+    let pairs = fields.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?.into())));
     Value::Object(pairs.collect::<Map<_, _>>()).to_string().into()
 }
 
@@ -53,7 +51,8 @@ mod tests {
     use super::*;
 
     fn found(fields: &[&[u8]]) -> Foreign {
-        find(fields.iter().map(|field| field.to_vec()).collect())
+        let fields: Vec<_> = fields.iter().map(|field| redis::Value::BulkString(field.to_vec())).collect();
+        find(Fields::Values(&fields))
     }
 
     #[test]

@@ -19,6 +19,7 @@
 
 mod address;
 mod admin;
+mod blocking;
 mod broker;
 mod claim;
 mod consumer;
@@ -36,6 +37,7 @@ mod open;
 mod publisher;
 mod pubsub;
 mod reader;
+mod resp;
 mod safety;
 mod scripts;
 

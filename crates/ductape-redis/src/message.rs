@@ -3,13 +3,14 @@
 //!
 //! A header whose name is taken stands behind `header:`. A foreign entry is read by [`foreign`](crate::foreign).
 
-use crate::entry::{self, StreamId};
+use crate::entry::{Fields, StreamId};
 use crate::foreign;
 use bytes::Bytes;
-use ductape_core::message::{Attributes, Extensions, HeaderValue, OCTET_STREAM};
+use ductape_core::message::{Attributes, Extensions, OCTET_STREAM};
 use ductape_core::wire::{self, Reader};
 use ductape_core::{Headers, Key, Message, MessageId, Timestamp};
-use redis::{Cmd, RedisWrite, Value};
+use redis::{Cmd, RedisWrite};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The largest message, as [`Message::size`] counts it. Redis itself takes values of 512 MiB; what a member reads at
@@ -84,12 +85,12 @@ pub(crate) struct EntryReader {
 
 /// What is found in the fields of an entry that is ours.
 #[derive(Default)]
-struct Found {
+struct Found<'b> {
     payload: Option<Bytes>,
     id: Option<MessageId>,
-    source: Option<Vec<u8>>,
-    event: Option<Vec<u8>>,
-    content_type: Option<Vec<u8>>,
+    source: Option<&'b [u8]>,
+    event: Option<&'b [u8]>,
+    content_type: Option<&'b [u8]>,
     time: Option<Timestamp>,
     key: Option<Key>,
     headers: Headers,
@@ -107,20 +108,15 @@ impl EntryReader {
     }
 
     /// The message that an entry holds, whoever wrote it.
-    pub(crate) fn read(&mut self, id: StreamId, fields: Vec<Value>) -> Message {
+    pub(crate) fn read(&mut self, id: StreamId, fields: Fields<'_>) -> Message {
         let received = Timestamp::from_micros(i64::try_from(id.millis).unwrap_or(0).saturating_mul(1000));
-        let is = |value: &Value, text: &str| entry::bytes(value) == Some(text.as_bytes());
-        let is_ours =
-            fields.chunks_exact(2).any(|pair| is(&pair[0], VERSION) && is(&pair[1], wire::SPEC_VERSION));
-        let found = if is_ours {
-            Found::read(fields)
-        } else {
-            foreign::find(fields.into_iter().map(into_bytes).collect()).into()
-        };
+        let version = (VERSION.as_bytes(), wire::SPEC_VERSION.as_bytes());
+        let is_ours = fields.clone().any(|field| field == version);
+        let found = if is_ours { Found::read(fields) } else { foreign::find(fields).into() };
         self.message(found, id, received)
     }
 
-    fn message(&mut self, found: Found, id: StreamId, received: Timestamp) -> Message {
+    fn message(&mut self, found: Found<'_>, id: StreamId, received: Timestamp) -> Message {
         let attributes = self.shared(&found);
         let mut message = Message {
             payload: found.payload.unwrap_or_default(),
@@ -142,10 +138,10 @@ impl EntryReader {
     }
 
     /// The attributes, shared with the message before where they are the same.
-    fn shared(&mut self, found: &Found) -> Arc<Attributes> {
-        let source = found.source.as_deref().unwrap_or(self.destination.as_bytes());
-        let event = found.event.as_deref().unwrap_or_default();
-        let content_type = found.content_type.as_deref().unwrap_or(OCTET_STREAM.as_bytes());
+    fn shared(&mut self, found: &Found<'_>) -> Arc<Attributes> {
+        let source = found.source.unwrap_or(self.destination.as_bytes());
+        let event = found.event.unwrap_or_default();
+        let content_type = found.content_type.unwrap_or(OCTET_STREAM.as_bytes());
         let last = &self.attributes;
         let is_same = last.source.as_bytes() == source
             && last.event.as_bytes() == event
@@ -162,14 +158,11 @@ impl EntryReader {
     }
 }
 
-impl Found {
+impl<'b> Found<'b> {
     /// What the fields of an entry hold that is ours.
-    fn read(fields: Vec<Value>) -> Self {
+    fn read(fields: Fields<'b>) -> Self {
         let mut found = Found::default();
-        let mut fields = fields.into_iter();
-        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-            found.field(into_bytes(name), into_bytes(value));
-        }
+        fields.for_each(|(name, value)| found.field(name, value));
         if found.payload.is_none()
             && let Some(data) = found.headers.get("data").cloned()
         {
@@ -179,30 +172,30 @@ impl Found {
         found
     }
 
-    fn field(&mut self, name: Vec<u8>, value: Vec<u8>) {
-        let is_text = || std::str::from_utf8(&value).is_ok();
-        match name.as_slice() {
-            b"payload" if self.payload.is_none() => self.payload = Some(value.into()),
+    fn field(&mut self, name: &[u8], value: &'b [u8]) {
+        let is_text = || std::str::from_utf8(value).is_ok();
+        match name {
+            b"payload" if self.payload.is_none() => self.payload = Some(Bytes::copy_from_slice(value)),
             b"specversion" if value == wire::SPEC_VERSION.as_bytes() => {}
-            b"partitionkey" => self.key = Some(Key::from_bytes(value)),
+            b"partitionkey" => self.key = Some(Key::from_bytes(value.to_vec())),
             b"source" if is_text() => self.source = Some(value),
             b"type" if is_text() => self.event = Some(value),
             b"datacontenttype" if is_text() => self.content_type = Some(value),
-            b"id" => match std::str::from_utf8(&value) {
+            b"id" => match std::str::from_utf8(value) {
                 Ok(text) => self.id = Some(MessageId::parse(text)),
-                Err(_) => self.headers.append(ID, value),
+                Err(_) => self.headers.append(ID, value.to_vec()),
             },
-            b"time" => match parse_time(&value) {
+            b"time" => match parse_time(value) {
                 Some(time) => self.time = Some(time),
-                None => self.headers.append(TIME, value),
+                None => self.headers.append(TIME, value.to_vec()),
             },
             _ => self.other(name, value),
         }
     }
 
     /// A header, or metadata that few messages have.
-    fn other(&mut self, name: Vec<u8>, value: Vec<u8>) {
-        let name = into_text(name);
+    fn other(&mut self, name: &[u8], value: &[u8]) {
+        let (name, value) = (text(name), value.to_vec());
         if let Some(name) = name.strip_prefix(HEADER) {
             self.headers.append(name, value);
         } else if is_extension(&name) {
@@ -214,35 +207,20 @@ impl Found {
     }
 }
 
-impl From<foreign::Foreign> for Found {
+impl From<foreign::Foreign> for Found<'_> {
     fn from(foreign: foreign::Foreign) -> Self {
-        let content_type = foreign.is_json.then(|| ductape_core::message::JSON.into());
+        let content_type = foreign.is_json.then_some(ductape_core::message::JSON.as_bytes());
         Found { payload: Some(foreign.payload), headers: foreign.headers, content_type, ..Found::default() }
     }
 }
 
 /// Field names are text nearly always; what is not is shown as well as can be.
-pub(crate) fn into_text(name: Vec<u8>) -> String {
-    String::from_utf8(name).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+pub(crate) fn text(name: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(name)
 }
 
 fn parse_time(text: &[u8]) -> Option<Timestamp> {
     std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-fn into_bytes(value: Value) -> Vec<u8> {
-    match value {
-        Value::BulkString(bytes) => bytes,
-        Value::SimpleString(text) => text.into_bytes(),
-        Value::Int(number) => number.to_string().into_bytes(),
-        Value::Okay => b"OK".to_vec(),
-        _ => Vec::new(),
-    }
-}
-
-/// A header's value, for what reads headers of its own.
-pub(crate) fn value(bytes: Vec<u8>) -> HeaderValue {
-    HeaderValue::from(bytes)
 }
 
 #[cfg(test)]
@@ -253,7 +231,7 @@ mod tests {
     use ductape_core::message::{DeadLetter, IdSource, SessionRef};
     use proptest::collection::vec;
     use proptest::prelude::*;
-    use redis::Arg;
+    use redis::{Arg, Value};
 
     fn message() -> Message {
         let time = Timestamp::from_micros(1_700_000_000_123_456);
@@ -276,7 +254,7 @@ mod tests {
     }
 
     fn read(fields: Vec<Value>) -> Message {
-        EntryReader::new("orders".into()).read(StreamId { millis: 5, number: 7 }, fields)
+        EntryReader::new("orders".into()).read(StreamId { millis: 5, number: 7 }, Fields::Values(&fields))
     }
 
     fn entry(pairs: &[(&str, &str)]) -> Message {
@@ -318,8 +296,8 @@ mod tests {
     #[test]
     fn neighbours_share_what_is_the_same() {
         let (message, mut reader) = (message(), EntryReader::new("orders".into()));
-        let one = reader.read(StreamId::default(), written(&message));
-        let other = reader.read(StreamId::default(), written(&message));
+        let mut read = || reader.read(StreamId::default(), Fields::Values(&written(&message)));
+        let (one, other) = (read(), read());
         assert!(Arc::ptr_eq(&one.attributes, &other.attributes));
     }
 

@@ -9,16 +9,15 @@
 //! The task ends with its consumer, or with its connection, whose loss the next receive tells.
 
 use crate::admin;
+use crate::blocking::Blocking;
 use crate::consumer::Core;
-use crate::entry::{self, Entry};
-use crate::error;
+use crate::entry::{Entry, Fields, StreamId};
 use crate::hand;
-use crate::link::{Connection, checked};
 use crate::message::EntryReader;
 use ductape_core::error::Retry;
 use ductape_core::{Delivery, Error, ErrorKind, Result};
-use redis::aio::ConnectionLike;
-use redis::{Cmd, RedisError, Value};
+use redis::{Cmd, RedisResult};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,8 +28,10 @@ const MOST_AT_ONCE: usize = 1000;
 
 pub(crate) struct Reader {
     pub(crate) core: Arc<Core>,
-    connection: Connection,
+    connection: Blocking,
     entries: EntryReader,
+    /// What the last read brought, kept for its room.
+    fetched: Fetched,
     looked: Option<Instant>,
 }
 
@@ -45,9 +46,9 @@ impl Drop for End<'_> {
 }
 
 impl Reader {
-    pub(crate) fn new(core: Arc<Core>, connection: Connection) -> Self {
+    pub(crate) fn new(core: Arc<Core>, connection: Blocking) -> Self {
         let entries = EntryReader::new(Arc::clone(&core.member.stream));
-        Reader { core, connection, entries, looked: None }
+        Reader { core, connection, entries, fetched: Fetched::default(), looked: None }
     }
 
     /// Fetches until the consumer closes or is lost.
@@ -102,7 +103,7 @@ impl Reader {
         let claimed = crate::claim::overdue(&self.core, count).await?;
         let (count, until) = (claimed.len(), now + self.core.member.lease);
         if count > 0 {
-            self.hand_on(claimed, until).await?;
+            self.hand_on_entries(&claimed, until).await?;
             // There may be more.
             self.looked = None;
         }
@@ -114,11 +115,12 @@ impl Reader {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(&*member.group).arg(&member.consumer).arg("COUNT").arg(count);
         read.arg("BLOCK").arg(TURN.as_millis() as u64).arg("STREAMS").arg(&*member.stream).arg(">");
-        match self.blocking(&read).await {
-            Ok(answer) => {
+        let (fetched, reader) = (&mut self.fetched, &mut self.entries);
+        let entries = self.connection.entries(&read, |id, fields| fetched.push(reader, id, fields, 1));
+        match in_time(member.link.limit, entries).await {
+            Ok(()) => {
                 let until = Instant::now() + self.core.member.lease;
-                let entries = entry::read(answer).ok_or_else(|| error::unforeseen("XREADGROUP"))?;
-                self.hand_on(entries.into_iter().map(|entry| (entry, 1)).collect(), until).await
+                self.hand_on(until).await
             }
             // The second is said to who blocks while it happens.
             Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => self.recover().await,
@@ -127,37 +129,28 @@ impl Reader {
     }
 
     /// A command that may block for a turn.
-    pub(crate) async fn blocking(&mut self, command: &Cmd) -> Result<Value, RedisError> {
-        let limit = TURN + self.core.member.link.limit;
-        match tokio::time::timeout(limit, self.connection.req_packed_command(command)).await {
-            Ok(answer) => answer.and_then(checked),
-            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-        }
+    pub(crate) async fn blocking(&mut self, command: &Cmd) -> RedisResult<()> {
+        in_time(self.core.member.link.limit, self.connection.ask(command)).await.map(drop)
     }
 
     /// Puts entries into the hand, each with how often it has been delivered.
-    pub(crate) async fn hand_on(&mut self, fetched: Vec<(Entry, u32)>, until: Instant) -> Result<()> {
-        let mut gone = Vec::new();
-        let mut deliveries = Vec::with_capacity(fetched.len());
-        for (Entry { id, fields }, attempt) in fetched {
-            match fields {
-                Some(fields) => deliveries.push(Delivery {
-                    message: self.entries.read(id, fields),
-                    attempt: attempt.max(1),
-                    position: id.position(),
-                    token: id.token(),
-                }),
-                None => gone.push((id, attempt)),
-            }
+    pub(crate) async fn hand_on_entries(&mut self, entries: &[(Entry, u32)], until: Instant) -> Result<()> {
+        for (entry, attempt) in entries {
+            self.fetched.push(&mut self.entries, entry.id, entry.fields(), *attempt);
         }
-        if !deliveries.is_empty() {
-            self.core.fetched(deliveries, until);
+        self.hand_on(until).await
+    }
+
+    async fn hand_on(&mut self, until: Instant) -> Result<()> {
+        if !self.fetched.deliveries.is_empty() {
+            self.core.fetched(self.fetched.deliveries.drain(..), until);
         }
+        let gone = std::mem::take(&mut self.fetched.gone);
         self.forget(gone).await
     }
 
     /// What was deleted from the stream before it was settled is nobody's any more.
-    async fn forget(&self, gone: Vec<(entry::StreamId, u32)>) -> Result<()> {
+    async fn forget(&self, gone: Vec<(StreamId, u32)>) -> Result<()> {
         if gone.is_empty() {
             return Ok(());
         }
@@ -197,6 +190,36 @@ impl Reader {
 
     pub(crate) fn is_gone(error: &Error) -> bool {
         error.kind() == ErrorKind::GroupNotFound || crate::group::says_no_group(error)
+    }
+}
+
+/// What a read brought.
+#[derive(Default)]
+struct Fetched {
+    deliveries: Vec<Delivery>,
+    /// What was deleted from the stream meanwhile.
+    gone: Vec<(StreamId, u32)>,
+}
+
+impl Fetched {
+    fn push(&mut self, reader: &mut EntryReader, id: StreamId, fields: Option<Fields<'_>>, attempt: u32) {
+        match fields {
+            Some(fields) => self.deliveries.push(Delivery {
+                message: reader.read(id, fields),
+                attempt: attempt.max(1),
+                position: id.position(),
+                token: id.token(),
+            }),
+            None => self.gone.push((id, attempt)),
+        }
+    }
+}
+
+/// The answer to a command that may block for a turn.
+async fn in_time<T>(limit: Duration, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    match tokio::time::timeout(TURN + limit, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
     }
 }
 

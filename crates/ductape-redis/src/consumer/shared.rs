@@ -116,7 +116,7 @@ impl Core {
         Ok(taken)
     }
 
-    pub(crate) fn fetched(&self, deliveries: Vec<Delivery>, until: Instant) {
+    pub(crate) fn fetched(&self, deliveries: impl IntoIterator<Item = Delivery>, until: Instant) {
         self.hand().fetched(deliveries, until);
         self.arrived.notify_one();
     }

@@ -2,6 +2,7 @@
 
 use super::{Connection, Link, QUEUED_CALLS, WRITE_BYTES, checked};
 use crate::address::Address;
+use crate::blocking::{Blocking, Socket};
 use crate::error;
 use ductape_core::error::Retry;
 use ductape_core::{Error, ErrorKind, Result};
@@ -31,6 +32,37 @@ impl Link {
             }
         })
         .await
+    }
+
+    /// A new connection for a reader to block on.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub(crate) async fn connect_blocking(&self) -> Result<Blocking> {
+        let socket = self.in_time(async {
+            match &self.place.address {
+                Address::Server(client) => Ok(self.socket(client).await),
+                Address::Sentinel(sentinel) => {
+                    let client = sentinel.lock().await.async_get_client().await;
+                    let client = client.map_err(|error| error::connect(&error, self.place()))?;
+                    Ok(self.socket(&client).await)
+                }
+                Address::Cluster { .. } => Ok(None),
+            }
+        });
+        match socket.await? {
+            Some(socket) => Ok(Blocking::Socket(socket)),
+            None => self.connect().await.map(Blocking::Crate),
+        }
+    }
+
+    /// Nothing where this fails: the crate's own connection does, and tells why, or knows better.
+    async fn socket(&self, client: &Client) -> Option<Socket> {
+        let opened = Socket::open(client.get_connection_info(), &self.client_name).await;
+        opened
+            .inspect_err(|error| tracing::debug!(%error, "no socket of its own for a reader"))
+            .ok()
+            .flatten()
     }
 
     /// A connection on which the server pushes what is published. The sender gets it.
