@@ -52,6 +52,8 @@ impl Checkpointer {
             Ok(())
         }))?;
         let connection = crate::schema::connect(path)?;
+        // A connection that has read nothing does not know of the log, and would find nothing to move.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         // The writer's connection is closed after this one, and does it then.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         let worker = Worker::start(connection).inspect_err(|error| {
@@ -153,6 +155,39 @@ fn checkpoint(connection: &Connection, mode: CheckpointMode) {
         Err(error) if crate::error::is_busy(&error) => {}
         // What is committed stays so.
         Err(error) => tracing::warn!(%error, "the write-ahead log could not be moved"),
+        Ok((UNKNOWN, _)) => tracing::warn!("the write-ahead log is not known where it is to be moved"),
         Ok(_) => {}
+    }
+}
+
+/// How many pages the log has, for a connection that does not know of it.
+const UNKNOWN: i32 = -1;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::*;
+
+    #[test]
+    fn the_thread_moves_what_is_committed_while_the_writer_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut writer = Connection::open(&path).unwrap();
+        writer.pragma_update(None, "journal_mode", "wal").unwrap();
+        writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+        writer.execute_batch("CREATE TABLE t (x)").unwrap();
+        let turn = Turn::open(&path).unwrap();
+        let mut checkpointer = Checkpointer::start(&path, &mut writer).unwrap();
+        let length = || std::fs::metadata(&path).unwrap().len();
+        let before = length();
+        let bytes = vec![7; 4096 * MOVE_FROM as usize];
+        writer.execute("INSERT INTO t VALUES (?)", [&bytes]).unwrap();
+        assert_eq!(length(), before);
+        checkpointer.after_commit(&writer, &turn);
+        let worker = checkpointer.worker.as_mut().unwrap();
+        assert!(worker.under_way);
+        worker.finish();
+        assert!(length() >= bytes.len() as u64, "{} of {}", length(), bytes.len());
     }
 }
