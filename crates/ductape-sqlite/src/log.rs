@@ -7,9 +7,10 @@ use crate::message::{Blobs, stored_bytes};
 use crate::request::Request;
 use crate::room::Room;
 use crate::store::Store;
+use ductape_core::message::Attributes;
 use ductape_core::{Message, Result, Timestamp};
-use rusqlite::OptionalExtension;
 use rusqlite::types::ToSqlOutput;
+use rusqlite::{OptionalExtension, Statement};
 use std::sync::Arc;
 
 const INSERT: &str = "INSERT INTO message \
@@ -65,6 +66,33 @@ impl Request for Append {
     }
 }
 
+/// What a compiled insert has bound from the message before: neighbours have much in common, which need not be bound
+/// again.
+#[derive(Default)]
+struct Bound<'m> {
+    attributes: Option<&'m Arc<Attributes>>,
+    optional: [Optional; 3],
+}
+
+/// Whether a column that may be NULL, as it is at first, is something else.
+#[derive(Default)]
+struct Optional(bool);
+
+impl Optional {
+    fn bind(
+        &mut self,
+        insert: &mut Statement<'_>,
+        column: usize,
+        value: Option<&[u8]>,
+    ) -> rusqlite::Result<()> {
+        if self.0 || value.is_some() {
+            insert.raw_bind_parameter(column, value)?;
+        }
+        self.0 = value.is_some();
+        Ok(())
+    }
+}
+
 impl Store {
     /// Where the log stands, read once a transaction.
     pub(crate) fn tail(&mut self, destination: DestinationId) -> rusqlite::Result<Tail> {
@@ -97,21 +125,23 @@ impl Store {
         let Store { connection, attributes, .. } = self;
         // Looked up once: finding it among the compiled ones takes as long as half an insert.
         let mut insert = connection.prepare_cached(INSERT)?;
-        let mut blobs = Blobs::default();
+        let (mut blobs, mut bound) = (Blobs::default(), Bound::default());
         for (message, place) in batch.iter().zip(places) {
             let Ok(place) = place else { continue };
             tail.finish += *place;
-            let attributes = attributes.store(connection, &message.attributes)?;
+            if bound.attributes.is_none_or(|last| !Arc::ptr_eq(last, &message.attributes)) {
+                insert.raw_bind_parameter(2, attributes.store(connection, &message.attributes)?.column())?;
+                bound.attributes = Some(&message.attributes);
+            }
             let columns = blobs.columns(message);
             insert.raw_bind_parameter(1, destination.message(tail.next))?;
-            insert.raw_bind_parameter(2, attributes.column())?;
             insert.raw_bind_parameter(3, columns.time)?;
             insert.raw_bind_parameter(4, ToSqlOutput::Borrowed(columns.uid))?;
             insert.raw_bind_parameter(5, tail.finish)?;
             insert.raw_bind_parameter(6, columns.digest())?;
-            insert.raw_bind_parameter(7, columns.key)?;
-            insert.raw_bind_parameter(8, columns.headers)?;
-            insert.raw_bind_parameter(9, columns.extensions)?;
+            bound.optional[0].bind(&mut insert, 7, columns.key)?;
+            bound.optional[1].bind(&mut insert, 8, columns.headers)?;
+            bound.optional[2].bind(&mut insert, 9, columns.extensions)?;
             insert.raw_bind_parameter(10, columns.payload)?;
             insert.raw_execute()?;
             *place = tail.next;

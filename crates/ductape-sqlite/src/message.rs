@@ -61,8 +61,8 @@ impl Blobs {
             time: message.time.as_micros(),
             uid: id_column(&message.id),
             key: message.key.as_ref().map(|key| key.as_bytes()),
-            headers: (!self.headers.is_empty()).then_some(&self.headers),
-            extensions: (!self.extensions.is_empty()).then_some(&self.extensions),
+            headers: (!self.headers.is_empty()).then_some(self.headers.as_slice()),
+            extensions: (!self.extensions.is_empty()).then_some(self.extensions.as_slice()),
             payload: &message.payload,
         }
     }

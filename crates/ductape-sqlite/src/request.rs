@@ -51,7 +51,14 @@ pub(crate) trait Job: Send {
 struct Asked<R: Request> {
     request: R,
     answer: Option<Result<R::Answer>>,
-    sender: oneshot::Sender<Result<R::Answer>>,
+    sender: Option<oneshot::Sender<Reply<R::Answer>>>,
+}
+
+/// An answer, and what was asked, which goes back with it: the one who asked frees its payloads, not the thread that all
+/// wait for.
+struct Reply<A> {
+    answer: Result<A>,
+    _asked: Box<dyn Send>,
 }
 
 impl<R: Request> Job for Asked<R> {
@@ -72,18 +79,26 @@ impl<R: Request> Job for Asked<R> {
         Ok(())
     }
 
-    fn committed(self: Box<Self>) {
-        if let Some(answer) = self.answer {
+    fn committed(mut self: Box<Self>) {
+        if let Some(answer) = self.answer.take() {
             if let Ok(answer) = &answer {
                 R::committed(answer);
             }
-            // Who asked may have gone away.
-            let _ = self.sender.send(answer);
+            self.reply(answer);
         }
     }
 
     fn failed(self: Box<Self>, error: Error) {
-        let _ = self.sender.send(Err(error));
+        self.reply(Err(error));
+    }
+}
+
+impl<R: Request> Asked<R> {
+    fn reply(mut self: Box<Self>, answer: Result<R::Answer>) {
+        if let Some(sender) = self.sender.take() {
+            // Who asked may have gone away.
+            let _ = sender.send(Reply { answer, _asked: self });
+        }
     }
 }
 
@@ -91,14 +106,14 @@ impl<R: Request> Job for Asked<R> {
 pub(crate) struct Pending<A> {
     queue: Arc<Queue>,
     ticket: Ticket,
-    answer: oneshot::Receiver<Result<A>>,
+    answer: oneshot::Receiver<Reply<A>>,
     answered: bool,
 }
 
 /// Puts a request into the queue, at once: requests are run in the order of these calls.
 pub(crate) fn submit<R: Request>(queue: &Arc<Queue>, request: R) -> Pending<R::Answer> {
     let (sender, answer) = oneshot::channel();
-    let ticket = queue.push(Box::new(Asked { request, answer: None, sender }));
+    let ticket = queue.push(Box::new(Asked { request, answer: None, sender: Some(sender) }));
     Pending { queue: Arc::clone(queue), ticket, answer, answered: false }
 }
 
@@ -129,9 +144,9 @@ impl<A> Future for Pending<A> {
     type Output = Option<Result<A>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = std::task::ready!(Pin::new(&mut self.answer).poll(context));
+        let reply = std::task::ready!(Pin::new(&mut self.answer).poll(context));
         self.answered = true;
-        Poll::Ready(answer.ok())
+        Poll::Ready(reply.ok().map(|reply| reply.answer))
     }
 }
 
