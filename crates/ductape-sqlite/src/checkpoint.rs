@@ -3,18 +3,17 @@
 //! SQLite would do this inside the commit that happens to reach the limit, and let one publish in a thousand wait
 //! for it. Here a thread with a connection of its own does it, while commits go on. SQLite can only begin the log
 //! anew once all of it is moved; under load there is always a little more by then, so that the writer itself moves
-//! that rest, which is short. Where several processes write at once even that may always leave some, so that past
-//! a bound the writer keeps the others from writing while it moves the last.
+//! that rest, and waits for the disk to have it all. Where several processes write at once even that may always leave
+//! some, so that past a bound the writer keeps the others from writing while it moves the last.
 
 use crate::turn::Turn;
-use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, ErrorCode, InterruptHandle, Result};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,7 +28,7 @@ pub(crate) const WAL_KEPT_BYTES: i64 = 16 << 20;
 
 /// The writer's end of the thread, which ends with it.
 pub(crate) struct Checkpointer {
-    /// Pages in the log after the last commit.
+    /// Pages in the log after the last commit that wrote; zero once that was looked at.
     pages: Arc<AtomicI32>,
     /// `None` where there is no thread, and the writer does it alone.
     worker: Option<Worker>,
@@ -39,7 +38,19 @@ struct Worker {
     ask: Option<SyncSender<()>>,
     done: Receiver<()>,
     under_way: bool,
+    /// Whether it is to leave the file alone.
+    stopped: Arc<AtomicBool>,
+    interrupt: InterruptHandle,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is at.
+enum Progress {
+    Idle,
+    UnderWay,
+    /// It has just finished what it was asked.
+    Finished,
+    Gone,
 }
 
 impl Checkpointer {
@@ -51,46 +62,51 @@ impl Checkpointer {
             counter.store(pages, Ordering::Relaxed);
             Ok(())
         }))?;
-        let connection = crate::schema::connect(path)?;
-        // A connection that has read nothing does not know of the log, and would find nothing to move.
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-        // The writer's connection is closed after this one, and does it then.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        let worker = Worker::start(connection).inspect_err(|error| {
+        let worker = Worker::start(path).inspect_err(|error| {
             tracing::warn!(%error, "no thread for checkpoints");
         });
         Ok(Checkpointer { pages, worker: worker.ok() })
     }
 
     /// Moves what can be moved at once, by the writer itself.
-    pub(crate) fn now(&self, writer: &Connection) {
+    pub(crate) fn now(&mut self, writer: &Connection) {
+        self.worker.iter_mut().for_each(Worker::finish);
         checkpoint(writer, CheckpointMode::PASSIVE);
     }
 
     /// To be called after each commit, when its answers are sent.
     pub(crate) fn after_commit(&mut self, writer: &Connection, turn: &Turn) {
-        let pages = self.pages.load(Ordering::Relaxed);
+        let pages = self.pages.swap(0, Ordering::Relaxed);
         if pages >= WAIT_FROM {
-            self.begin_anew(writer, turn);
-        } else if let Some(worker) = &mut self.worker
-            && (worker.under_way || pages >= MOVE_FROM)
-        {
-            let finished = worker.under_way && worker.is_done();
-            if finished && pages >= MOVE_FROM {
-                checkpoint(writer, CheckpointMode::PASSIVE);
-            } else if !worker.under_way {
-                worker.begin();
+            return self.begin_anew(writer, turn);
+        }
+        let is_much = pages >= MOVE_FROM;
+        match (self.worker.as_mut().map_or(Progress::Gone, Worker::look), &mut self.worker) {
+            (Progress::Idle, Some(worker)) if is_much => worker.begin(),
+            (Progress::Idle | Progress::UnderWay, _) => {}
+            (Progress::Finished, _) if is_much => checkpoint(writer, CheckpointMode::PASSIVE),
+            (Progress::Finished, _) => {}
+            (Progress::Gone, worker) => {
+                *worker = None;
+                if is_much {
+                    checkpoint(writer, CheckpointMode::PASSIVE);
+                }
             }
-        } else if pages >= MOVE_FROM {
-            checkpoint(writer, CheckpointMode::PASSIVE);
+        }
+    }
+
+    /// Leaves the file as it is from here on, whatever is under way.
+    pub(crate) fn stop(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.stopped.store(true, Ordering::Release);
+            // What it has not begun by now it does not begin.
+            worker.interrupt.interrupt();
         }
     }
 
     /// Moves all, so that the next commit of whatever process begins the log anew.
     fn begin_anew(&mut self, writer: &Connection, turn: &Turn) {
-        if let Some(worker) = &mut self.worker {
-            worker.finish();
-        }
+        self.worker.iter_mut().for_each(Worker::finish);
         // What remains is moved while nobody can add to it.
         match turn.wait(Instant::now() + TURN_PATIENCE) {
             Ok(_guard) => checkpoint(writer, CheckpointMode::RESTART),
@@ -100,21 +116,34 @@ impl Checkpointer {
 }
 
 impl Worker {
-    fn start(connection: Connection) -> std::io::Result<Self> {
+    fn start(path: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+        let connection = crate::schema::connect(path)?;
+        // A connection that has read nothing does not know of the log, and would find nothing to move.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        let interrupt = connection.get_interrupt_handle();
         let ((ask, asked), (finish, done)) = (sync_channel(1), sync_channel(1));
-        let thread = thread::Builder::new().name("ductape-checkpoint".into());
-        let thread = thread.spawn(move || work(&connection, &asked, &finish))?;
-        Ok(Worker { ask: Some(ask), done, under_way: false, thread: Some(thread) })
+        let stopped = Arc::new(AtomicBool::new(false));
+        let is_stopped = Arc::clone(&stopped);
+        let thread = thread::Builder::new()
+            .name("ductape-checkpoint".into())
+            .spawn(move || work(&connection, &asked, &finish, &is_stopped))?;
+        Ok(Worker { ask: Some(ask), done, under_way: false, stopped, interrupt, thread: Some(thread) })
     }
 
     fn begin(&mut self) {
         self.under_way = self.ask.as_ref().is_some_and(|ask| ask.try_send(()).is_ok());
     }
 
-    fn is_done(&mut self) -> bool {
-        let done = self.done.try_recv().is_ok();
-        self.under_way &= !done;
-        done
+    fn look(&mut self) -> Progress {
+        match self.done.try_recv() {
+            Ok(()) => {
+                self.under_way = false;
+                Progress::Finished
+            }
+            Err(TryRecvError::Empty) if self.under_way => Progress::UnderWay,
+            Err(TryRecvError::Empty) => Progress::Idle,
+            Err(TryRecvError::Disconnected) => Progress::Gone,
+        }
     }
 
     fn finish(&mut self) {
@@ -139,8 +168,8 @@ impl Drop for Worker {
 }
 
 /// The thread's work.
-fn work(connection: &Connection, asked: &Receiver<()>, finish: &SyncSender<()>) {
-    while asked.recv().is_ok() {
+fn work(connection: &Connection, asked: &Receiver<()>, finish: &SyncSender<()>, stopped: &AtomicBool) {
+    while asked.recv().is_ok() && !stopped.load(Ordering::Acquire) {
         checkpoint(connection, CheckpointMode::PASSIVE);
         if finish.send(()).is_err() {
             return;
@@ -153,6 +182,8 @@ fn checkpoint(connection: &Connection, mode: CheckpointMode) {
     match connection.wal_checkpoint_v2(None::<&str>, mode) {
         // Another process is at it.
         Err(error) if crate::error::is_busy(&error) => {}
+        // The file is to be left as it is.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
         // What is committed stays so.
         Err(error) => tracing::warn!(%error, "the write-ahead log could not be moved"),
         Ok((UNKNOWN, _)) => tracing::warn!("the write-ahead log is not known where it is to be moved"),
@@ -169,25 +200,94 @@ mod tests {
 
     use super::*;
 
+    struct File {
+        folder: tempfile::TempDir,
+        writer: Connection,
+        turn: Turn,
+        checkpointer: Checkpointer,
+    }
+
+    impl File {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.db");
+            let mut writer = Connection::open(&path).unwrap();
+            writer.pragma_update(None, "journal_mode", "wal").unwrap();
+            writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+            writer.execute_batch("CREATE TABLE t (x)").unwrap();
+            let checkpointer = Checkpointer::start(&path, &mut writer).unwrap();
+            File { turn: Turn::open(&path).unwrap(), writer, checkpointer, folder }
+        }
+
+        /// Writes so many pages into the log.
+        fn write(&self, pages: i32) -> u64 {
+            let bytes = vec![7; 4096 * pages as usize];
+            self.writer.execute("INSERT INTO t VALUES (?)", [&bytes]).unwrap();
+            bytes.len() as u64
+        }
+
+        fn after_commit(&mut self) {
+            self.checkpointer.after_commit(&self.writer, &self.turn);
+        }
+
+        fn worker(&mut self) -> &mut Worker {
+            self.checkpointer.worker.as_mut().unwrap()
+        }
+
+        fn moved(&self) -> u64 {
+            std::fs::metadata(self.folder.path().join("a.db")).unwrap().len()
+        }
+    }
+
     #[test]
     fn the_thread_moves_what_is_committed_while_the_writer_does_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        let mut writer = Connection::open(&path).unwrap();
-        writer.pragma_update(None, "journal_mode", "wal").unwrap();
-        writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
-        writer.execute_batch("CREATE TABLE t (x)").unwrap();
-        let turn = Turn::open(&path).unwrap();
-        let mut checkpointer = Checkpointer::start(&path, &mut writer).unwrap();
-        let length = || std::fs::metadata(&path).unwrap().len();
-        let before = length();
-        let bytes = vec![7; 4096 * MOVE_FROM as usize];
-        writer.execute("INSERT INTO t VALUES (?)", [&bytes]).unwrap();
-        assert_eq!(length(), before);
-        checkpointer.after_commit(&writer, &turn);
-        let worker = checkpointer.worker.as_mut().unwrap();
-        assert!(worker.under_way);
-        worker.finish();
-        assert!(length() >= bytes.len() as u64, "{} of {}", length(), bytes.len());
+        let mut file = File::new();
+        let (before, written) = (file.moved(), file.write(MOVE_FROM));
+        assert_eq!(file.moved(), before);
+        file.after_commit();
+        assert!(file.worker().under_way);
+        file.worker().finish();
+        assert!(file.moved() >= written, "{} of {written}", file.moved());
+    }
+
+    #[test]
+    fn it_is_not_asked_again_for_the_little_that_came_while_it_was_at_it() {
+        let mut file = File::new();
+        file.write(MOVE_FROM);
+        file.after_commit();
+        // As `look` finds it: finished, and nobody has noticed.
+        file.worker().done.recv().unwrap();
+        let (finish, unnoticed) = sync_channel(1);
+        finish.send(()).unwrap();
+        file.worker().done = unnoticed;
+        file.write(1);
+        file.after_commit();
+        assert!(!file.worker().under_way);
+        // Nor where a commit wrote nothing.
+        file.after_commit();
+        assert!(!file.worker().under_way);
+    }
+
+    #[test]
+    fn a_file_that_is_to_be_left_alone_is_left_alone_at_once() {
+        let mut file = File::new();
+        let written = file.write(WAIT_FROM - 1000);
+        file.after_commit();
+        file.checkpointer.stop();
+        let moved = file.moved();
+        assert!(moved < written, "all {written} were moved");
+        file.after_commit();
+        assert_eq!(file.moved(), moved);
+    }
+
+    #[test]
+    fn where_the_thread_is_gone_the_writer_does_its_work() {
+        let mut file = File::new();
+        drop(file.worker().ask.take());
+        file.worker().thread.take().unwrap().join().unwrap();
+        let written = file.write(MOVE_FROM);
+        file.after_commit();
+        assert!(file.checkpointer.worker.is_none());
+        assert!(file.moved() >= written);
     }
 }

@@ -137,6 +137,8 @@ pub(crate) fn prepare(
 pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
+    // Until it is sure whose log this is: a file of the same name may have taken the place of the one it belongs to.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Else every range that is bound anew is planned anew, by statistics that this file has not.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Where an fsync leaves the data in the disk's own cache (macOS), this writes it out. Elsewhere it does nothing.
@@ -164,10 +166,12 @@ fn patiently<T>(path: &Path, deadline: Instant, mut attempt: impl FnMut() -> Res
 }
 
 fn make_tables(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
-    if version(connection, path)?.is_some() {
+    let is_made = version(connection, path)?.is_some();
+    // Also of a file that is: a copy by `VACUUM INTO` has no log.
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    if is_made {
         return Ok(());
     }
-    connection.pragma_update(None, "journal_mode", "wal")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been faster, where somebody deleted the lock file.
     if version(&transaction, path)?.is_none() {

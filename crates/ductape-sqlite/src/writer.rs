@@ -22,6 +22,7 @@ use crate::turn::Turn;
 use crate::wakes::Wakes;
 use ductape_core::error::Retry;
 use ductape_core::{Error, ErrorKind, Result};
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -95,14 +96,13 @@ impl Drop for Abandon<'_> {
 impl Writer {
     fn open(path: &Path, wakes: Arc<Wakes>, patience: Duration) -> Result<Self> {
         let deadline = Instant::now() + patience;
-        let mut connection = schema::open(path, deadline)?;
+        let connection = schema::open(path, deadline)?;
+        let identity = Identity::of(path).map_err(|_| error::replaced(path))?;
         let turn = Turn::open(path)?;
-        schema::prepare(&mut connection, &turn, path, deadline)?;
-        let checkpointer = Checkpointer::start(path, &mut connection)
-            .map_err(|error| error::storage(error, Stage::Before, path))?;
+        let (connection, checkpointer) = prepared(connection, identity, &turn, path, deadline)?;
         let mut writer = Writer {
             path: path.to_owned(),
-            identity: Identity::of(path).map_err(|_| error::replaced(path))?,
+            identity,
             store: Store::new(connection, path, Arc::clone(&wakes)),
             wakes,
             patience,
@@ -196,30 +196,28 @@ impl Writer {
             self.spoiled |= execute(&self.store, "ROLLBACK").is_err();
         }
         let error = error::storage(error, stage, &self.path);
-        if error.kind() == ErrorKind::StorageFull {
+        match error.kind() {
             // The log's room can be used again once it is moved.
-            self.checkpointer.now(&self.store.connection);
+            ErrorKind::StorageFull => self.checkpointer.now(&self.store.connection),
+            // Before anybody hears of it, and begins to save what can be saved.
+            ErrorKind::StorageDamaged => self.checkpointer.stop(),
+            _ => {}
         }
         Failed { try_alone: error.kind() != ErrorKind::StorageDamaged, error }
     }
 
     /// What is written to a file that was deleted or replaced would be lost without a word.
     fn check_identity(&self) -> Result<()> {
-        match Identity::of(&self.path) {
-            Ok(identity) if identity == self.identity => Ok(()),
-            _ => Err(error::replaced(&self.path)),
-        }
+        check_identity(&self.path, self.identity)
     }
 
     fn reopen_if_spoiled(&mut self, deadline: Instant) -> Result<()> {
         if !self.spoiled {
             return Ok(());
         }
-        let mut connection = schema::open(&self.path, deadline)?;
-        schema::prepare(&mut connection, &self.turn, &self.path, deadline)?;
-        self.checkpointer = Checkpointer::start(&self.path, &mut connection)
-            .map_err(|error| error::storage(error, Stage::Before, &self.path))?;
-        self.store.connection = connection;
+        let connection = schema::open(&self.path, deadline)?;
+        (self.store.connection, self.checkpointer) =
+            prepared(connection, self.identity, &self.turn, &self.path, deadline)?;
         (self.full, self.spoiled) = (false, false);
         Ok(())
     }
@@ -284,6 +282,30 @@ impl Writer {
     }
 }
 
+/// Makes an open connection the writer's. Waiting for the turn may take long, so that another file may have the name by
+/// then: none of it is of that one.
+fn prepared(
+    mut connection: Connection,
+    identity: Identity,
+    turn: &Turn,
+    path: &Path,
+    deadline: Instant,
+) -> Result<(Connection, Checkpointer)> {
+    schema::prepare(&mut connection, turn, path, deadline)?;
+    let storage = |error| error::storage(error, Stage::Before, path);
+    let checkpointer = Checkpointer::start(path, &mut connection).map_err(storage)?;
+    check_identity(path, identity)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(storage)?;
+    Ok((connection, checkpointer))
+}
+
+fn check_identity(path: &Path, identity: Identity) -> Result<()> {
+    match Identity::of(path) {
+        Ok(now) if now == identity => Ok(()),
+        _ => Err(error::replaced(path)),
+    }
+}
+
 impl Failed {
     /// Whether the file can be used on.
     fn check(self) -> Result<(), Damage> {
@@ -331,12 +353,60 @@ mod tests {
     use crate::admin::Ping;
     use crate::request::submit;
 
+    fn new_file(folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join(name);
+        std::fs::File::create(&path).unwrap();
+        path.canonicalize().unwrap()
+    }
+
+    fn open(path: &Path) -> Writer {
+        Writer::open(path, Arc::default(), Duration::from_secs(10)).unwrap()
+    }
+
+    /// Begins a log that belongs to one file, and puts another in its place. What this holds.
+    fn replace(path: &Path, writer: &Writer, other: &Path) -> Vec<u8> {
+        writer
+            .store
+            .connection
+            .execute_batch("INSERT INTO destination VALUES (7, 'a', NULL, 0, 0, 0)")
+            .unwrap();
+        drop(open(other));
+        let held = std::fs::read(other).unwrap();
+        std::fs::rename(other, path).unwrap();
+        held
+    }
+
+    #[test]
+    fn a_file_that_took_the_place_of_ours_while_we_opened_it_gets_nothing_of_our_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (new_file(folder.path(), "a.db"), new_file(folder.path(), "b.db"));
+        let (writer, identity) = (open(&path), Identity::of(&path).unwrap());
+        let held = replace(&path, &writer, &other);
+        // As where the connection is made anew, and as where the file was replaced after it was opened.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let of_other = schema::open(&path, deadline).unwrap();
+        let prepared = prepared(of_other, identity, &writer.turn, &path, deadline);
+        assert_eq!(prepared.err().unwrap().kind(), error::replaced(&path).kind());
+        assert!(std::fs::read(&path).unwrap() == held, "it was written");
+    }
+
+    #[test]
+    fn a_copy_that_has_no_log_gets_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (new_file(folder.path(), "a.db"), folder.path().join("copy.db"));
+        let vacuum = format!("VACUUM INTO '{}'", copy.display());
+        open(&path).store.connection.execute_batch(&vacuum).unwrap();
+        let mode = |connection: &Connection| -> String {
+            connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap()
+        };
+        assert_eq!(mode(&Connection::open(&copy).unwrap()), "delete");
+        assert_eq!(mode(&open(&copy).store.connection), "wal");
+    }
+
     #[tokio::test]
     async fn after_a_commit_that_may_be_on_the_disk_no_failure_is_a_sure_one() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        std::fs::File::create(&path).unwrap();
-        let path = path.canonicalize().unwrap();
+        let path = new_file(folder.path(), "a.db");
         let mut writer = Writer::open(&path, Arc::default(), Duration::from_millis(10)).unwrap();
         let other = rusqlite::Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
