@@ -7,10 +7,12 @@
 use crate::entry::{self, Fields, StreamId};
 use crate::link::{Connection, checked};
 use crate::resp::{Head, Malformed, Scan, Values};
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
+use futures_util::future::select_ok;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisResult, Value};
 use std::io;
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -26,6 +28,17 @@ pub(crate) enum Blocking {
 }
 
 impl Blocking {
+    /// What the server calls it, so that its blocking can be ended. In a cluster each node has an id of its own for it.
+    pub(crate) async fn id(&mut self) -> Option<i64> {
+        match self {
+            Blocking::Socket(socket) => socket.id,
+            Blocking::Crate(Connection::Server(connection)) => {
+                connection.req_packed_command(&client_id()).await.ok().as_ref().and_then(integer)
+            }
+            Blocking::Crate(Connection::Cluster(_)) => None,
+        }
+    }
+
     /// One answer.
     pub(crate) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
@@ -37,12 +50,13 @@ impl Blocking {
         }
     }
 
-    /// Hands each entry to `take` that `XREADGROUP` answers of one stream: none where nothing came in time.
+    /// Hands each entry to `take` that `XREADGROUP` answers of one stream: none where nothing came in time. Says when the
+    /// answer began to come: the server reckons leases from before that.
     pub(crate) async fn entries(
         &mut self,
         command: &Cmd,
         mut take: impl FnMut(StreamId, Option<Fields<'_>>),
-    ) -> RedisResult<()> {
+    ) -> RedisResult<Instant> {
         match self {
             Blocking::Socket(socket) => {
                 socket.send(&command.get_packed_command()).await?;
@@ -50,9 +64,11 @@ impl Blocking {
             }
             Blocking::Crate(connection) => {
                 let answer = connection.req_packed_command(command).await.and_then(checked)?;
+                let came = Instant::now();
+                // Each goes once it is read: together they may be large.
                 let entries = entry::read(answer).ok_or_else(unforeseen)?;
-                entries.iter().for_each(|entry| take(entry.id, entry.fields()));
-                Ok(())
+                entries.into_iter().for_each(|entry| take(entry.id, entry.fields()));
+                Ok(came)
             }
         }
     }
@@ -63,25 +79,31 @@ pub(crate) struct Socket {
     stream: TcpStream,
     /// What came and is not read yet.
     came: BytesMut,
+    /// What the server calls it.
+    id: Option<i64>,
 }
 
 impl Socket {
     /// Connects and logs in. Nothing where the server is reached otherwise.
     pub(crate) async fn open(info: &ConnectionInfo, name: &str) -> RedisResult<Option<Self>> {
         let ConnectionAddr::Tcp(host, port) = info.addr() else { return Ok(None) };
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        let stream = dial(host, *port).await?;
         stream.set_nodelay(true)?;
-        let mut socket = Socket { stream, came: BytesMut::new() };
+        let mut socket = Socket { stream, came: BytesMut::new(), id: None };
         let (login, greeting) = (login(info), greeting(info, name));
-        socket.send(&login.get_packed_pipeline()).await?;
-        socket.send(&greeting.get_packed_pipeline()).await?;
+        for commands in [&login, &greeting] {
+            socket.send(&commands.get_packed_pipeline()).await?;
+        }
+        socket.send(&client_id().get_packed_command()).await?;
         for _ in 0..login.len() {
             socket.value().await.and_then(checked)?;
         }
-        // The names are for people; a user who may not set them does without.
+        // The names are for people; a user who may not set them does without. So does one who may not ask for the id: its
+        // reads end by themselves.
         for _ in 0..greeting.len() {
             socket.value().await?;
         }
+        socket.id = integer(&socket.value().await?);
         Ok(Some(socket))
     }
 
@@ -89,9 +111,11 @@ impl Socket {
         self.stream.write_all(packed).await
     }
 
-    async fn entries(&mut self, mut take: impl FnMut(StreamId, Option<Fields<'_>>)) -> RedisResult<()> {
-        match self.head().await? {
-            Head::Nil => return Ok(()),
+    async fn entries(&mut self, mut take: impl FnMut(StreamId, Option<Fields<'_>>)) -> RedisResult<Instant> {
+        let head = self.head().await?;
+        let came = Instant::now();
+        match head {
+            Head::Nil => return Ok(came),
             Head::Values(1) => {}
             _ => return Err(unforeseen()),
         }
@@ -101,13 +125,12 @@ impl Socket {
         let Head::Values(count) = self.head().await? else { return Err(unforeseen()) };
         for _ in 0..count {
             let length = self.whole().await?;
-            match entry(&self.came[..length]) {
-                Some((id, fields)) => take(id, fields),
-                None => return Err(unforeseen()),
+            if let Some((id, fields)) = entry(&self.came[..length])? {
+                take(id, fields);
             }
             self.pass(length);
         }
-        Ok(())
+        Ok(came)
     }
 
     /// The next value's head. A refusal is an error.
@@ -160,11 +183,22 @@ impl Socket {
 
     async fn more(&mut self) -> io::Result<()> {
         self.came.reserve(READ_BYTES);
-        match self.stream.read_buf(&mut self.came).await? {
+        // No more than that: what is read ahead of a large value would keep as much room as it takes.
+        match self.stream.read_buf(&mut (&mut self.came).limit(READ_BYTES)).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
     }
+}
+
+/// Connects to whichever of a name's addresses answers first, as the crate does: one of them may swallow what it gets.
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses = tokio::net::lookup_host((host, port)).await?;
+    let attempts: Vec<_> = addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
+    if attempts.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    select_ok(attempts).await.map(|(stream, _)| stream)
 }
 
 /// What must be answered well.
@@ -182,20 +216,40 @@ fn login(info: &ConnectionInfo) -> Pipeline {
 fn greeting(info: &ConnectionInfo, name: &str) -> Pipeline {
     let (mut greeting, settings) = (Pipeline::new(), info.redis_settings());
     greeting.cmd("CLIENT").arg("SETNAME").arg(name);
-    greeting.cmd("CLIENT").arg("SETINFO").arg("LIB-NAME").arg(settings.lib_name());
-    greeting.cmd("CLIENT").arg("SETINFO").arg("LIB-VER").arg(settings.lib_ver());
+    let library = [("LIB-NAME", settings.lib_name()), ("LIB-VER", settings.lib_ver())];
+    for (what, name) in library.into_iter().filter_map(|(what, name)| Some((what, name?))) {
+        greeting.cmd("CLIENT").arg("SETINFO").arg(what).arg(name);
+    }
     greeting
 }
 
-/// The id and the fields of an entry, which has none where it was deleted while it was pending.
-fn entry(bytes: &[u8]) -> Option<(StreamId, Option<Fields<'_>>)> {
-    let mut values = Values::new(bytes);
-    let Head::Values(2) = values.head()? else { return None };
-    let id = StreamId::parse(values.bytes()?)?;
-    match values.head()? {
-        Head::Values(_) => Some((id, Some(Fields::Raw(values)))),
-        Head::Nil => Some((id, None)),
+fn client_id() -> Cmd {
+    let mut ask = redis::cmd("CLIENT");
+    ask.arg("ID");
+    ask
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(number) => Some(*number),
         _ => None,
+    }
+}
+
+/// The id and the fields of an entry, which has none where it was deleted while it was pending. Nothing where older
+/// servers tell such a one as nothing at all.
+fn entry(bytes: &[u8]) -> Result<Option<(StreamId, Option<Fields<'_>>)>, Malformed> {
+    let mut values = Values::new(bytes);
+    match values.head() {
+        Some(Head::Values(2)) => {}
+        Some(Head::Nil) => return Ok(None),
+        _ => return Err(Malformed),
+    }
+    let id = values.bytes().and_then(StreamId::parse).ok_or(Malformed)?;
+    match values.head() {
+        Some(Head::Values(count)) if values.are_bytes(count) => Ok(Some((id, Some(Fields::Raw(values))))),
+        Some(Head::Nil) => Ok(Some((id, None))),
+        _ => Err(Malformed),
     }
 }
 
@@ -232,6 +286,7 @@ mod tests {
             stream.set_nodelay(true).unwrap();
             let mut asked = vec![0; 4096];
             stream.write_all(&b"+OK\r\n".repeat(logins)).await.unwrap();
+            stream.write_all(b":42\r\n").await.unwrap();
             // The answers were waited for, so what comes behind the login is the question.
             let mut all = Vec::new();
             while !all.ends_with(b"?\r\n") {
@@ -253,7 +308,7 @@ mod tests {
         redis::cmd("?").get_packed_command()
     }
 
-    const ENTRIES: &[u8] = b"*1\r\n*2\r\n$1\r\ns\r\n*3\r\n\
+    const ENTRIES: &[u8] = b"*1\r\n*2\r\n$1\r\ns\r\n*4\r\n*-1\r\n\
         *2\r\n$3\r\n1-0\r\n*4\r\n$1\r\na\r\n$2\r\n\r\n\r\n$0\r\n\r\n$1\r\nd\r\n\
         *2\r\n$3\r\n1-1\r\n*-1\r\n\
         *2\r\n$3\r\n2-7\r\n*2\r\n$7\r\npayload\r\n$3\r\n\xff\x00\r\r\n";
@@ -262,7 +317,7 @@ mod tests {
     async fn entries_are_read_however_the_network_cuts_them() {
         for step in [1, 2, 7, 64, 4096] {
             let answer = [ENTRIES, b"*-1\r\n", b":5\r\n"].concat();
-            let (mut socket, serving) = server("redis://HOST", 3, answer, step).await;
+            let (mut socket, serving) = server("redis://HOST", 1, answer, step).await;
             socket.send(&question()).await.unwrap();
             let mut read = Vec::new();
             let mut take = |id: StreamId, fields: Option<Fields<'_>>| {
@@ -286,9 +341,10 @@ mod tests {
 
     #[tokio::test]
     async fn it_logs_in_as_the_config_says() {
-        let (mut socket, serving) = server("redis://u:p@HOST/3", 5, b"+PONG\r\n".to_vec(), 64).await;
+        let (mut socket, serving) = server("redis://u:p@HOST/3", 3, b"+PONG\r\n".to_vec(), 64).await;
         socket.send(&question()).await.unwrap();
         assert_eq!(socket.value().await.unwrap(), Value::SimpleString("PONG".into()));
+        assert_eq!(socket.id, Some(42));
         let sent = serving.await.unwrap();
         let login = b"*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$1\r\np\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n";
         assert!(sent.starts_with(login), "{}", String::from_utf8_lossy(&sent));
@@ -296,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_an_error_and_the_next_answer_is_read() {
-        let (mut socket, serving) = server("redis://HOST", 3, b"-NOGROUP none\r\n*-1\r\n".to_vec(), 3).await;
+        let (mut socket, serving) = server("redis://HOST", 1, b"-NOGROUP none\r\n*-1\r\n".to_vec(), 3).await;
         socket.send(&question()).await.unwrap();
         let refused = socket.entries(|_, _| panic!("an entry")).await.unwrap_err();
         assert_eq!(refused.code(), Some("NOGROUP"));
@@ -312,10 +368,11 @@ mod tests {
             b"*2\r\n*2\r\n",
             b"*1\r\n*2\r\n$1\r\ns\r\n$1\r\n",
             b"*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$1\r\nx\r\n*0\r\n",
+            b"*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n:1\r\n",
             &ENTRIES[..ENTRIES.len() - 1],
         ];
         for answer in wrong {
-            let (mut socket, serving) = server("redis://HOST", 3, answer.to_vec(), 64).await;
+            let (mut socket, serving) = server("redis://HOST", 1, answer.to_vec(), 64).await;
             socket.send(&question()).await.unwrap();
             let read = tokio::time::timeout(Duration::from_secs(5), socket.entries(|_, _| {}));
             assert!(read.await.unwrap().is_err(), "{}", String::from_utf8_lossy(answer));
@@ -327,7 +384,7 @@ mod tests {
     async fn room_for_a_large_answer_is_let_go() {
         let bytes = vec![b'x'; 4 * KEPT_BYTES];
         let answer = [format!("${}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n+OK\r\n"].concat();
-        let (mut socket, serving) = server("redis://HOST", 3, answer, 1 << 20).await;
+        let (mut socket, serving) = server("redis://HOST", 1, answer, 1 << 20).await;
         socket.send(&question()).await.unwrap();
         assert_eq!(socket.value().await.unwrap(), Value::BulkString(bytes));
         assert_eq!(socket.value().await.unwrap(), Value::Okay);

@@ -7,11 +7,10 @@ mod shared;
 
 pub(crate) use shared::{Core, Term};
 
-use crate::blocking::Blocking;
 use crate::entry::StreamId;
 use crate::group::Membership;
 use crate::hand::{LONGEST, Orders};
-use crate::link::{Connection, Link};
+use crate::link::Link;
 use crate::names::Instance;
 use crate::reader::{Reader, TURN};
 use async_trait::async_trait;
@@ -19,7 +18,6 @@ use ductape_core::error::Retry;
 use ductape_core::{
     Consumer, ConsumerOptions, Delivery, Destination, Error, ErrorKind, Result, Settlement, Verdict,
 };
-use redis::Value;
 use shared::Waiting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,7 +47,7 @@ impl RedisConsumer {
         link.names.take_back(&member).await?;
         member.give_back_stale().await?;
         let mut connection = link.connect_blocking().await?;
-        let blocking = id_of(&mut connection).await;
+        let blocking = connection.id().await;
         let core = Arc::new(Core::new(member, destination, options));
         let mut reader = JoinSet::new();
         reader.spawn(Reader::new(Arc::clone(&core), connection).run());
@@ -231,18 +229,5 @@ impl Drop for RedisConsumer {
         if !self.ended.initialized() {
             self.abandon();
         }
-    }
-}
-
-async fn id_of(connection: &mut Blocking) -> Option<i64> {
-    // In a cluster each node has an id of its own for it.
-    if let Blocking::Crate(Connection::Cluster(_)) = connection {
-        return None;
-    }
-    let mut ask = redis::cmd("CLIENT");
-    ask.arg("ID");
-    match connection.ask(&ask).await {
-        Ok(Value::Int(id)) => Some(id),
-        _ => None,
     }
 }

@@ -153,12 +153,9 @@ impl Reader {
         let entries = parts.next().and_then(entry::entries).ok_or_else(malformed)?;
         at.take_over = (!last.is_empty()).then(|| format!("({last}"));
         let attempt = |id: StreamId| counts.get(&id).copied().unwrap_or(1);
-        let fetched: Vec<_> = entries
-            .into_iter()
-            .map(|entry| (attempt(entry.id), entry))
-            .map(|(n, entry)| (entry, n))
-            .collect();
-        self.hand_on_entries(&fetched, term.until).await
+        let fetched =
+            entries.into_iter().map(|entry| (attempt(entry.id), entry)).map(|(n, entry)| (entry, n));
+        self.hand_on_entries(fetched, term.until).await
     }
 
     /// Reads what is new; how many that is.
@@ -177,9 +174,9 @@ impl Reader {
         if let Some(last) = entries.last() {
             at.last = last.id.to_string();
         }
-        let fetched: Vec<_> = entries.into_iter().map(|entry| (entry, 1)).collect();
-        self.hand_on_entries(&fetched, term.until).await?;
-        Ok(fetched.len())
+        let count = entries.len();
+        self.hand_on_entries(entries.into_iter().map(|entry| (entry, 1)), term.until).await?;
+        Ok(count)
     }
 
     /// Waits until there is something new, which the next read takes. Reading without a group changes nothing, so this

@@ -103,7 +103,7 @@ impl Reader {
         let claimed = crate::claim::overdue(&self.core, count).await?;
         let (count, until) = (claimed.len(), now + self.core.member.lease);
         if count > 0 {
-            self.hand_on_entries(&claimed, until).await?;
+            self.hand_on_entries(claimed, until).await?;
             // There may be more.
             self.looked = None;
         }
@@ -118,8 +118,8 @@ impl Reader {
         let (fetched, reader) = (&mut self.fetched, &mut self.entries);
         let entries = self.connection.entries(&read, |id, fields| fetched.push(reader, id, fields, 1));
         match in_time(member.link.limit, entries).await {
-            Ok(()) => {
-                let until = Instant::now() + self.core.member.lease;
+            Ok(came) => {
+                let until = came + self.core.member.lease;
                 self.hand_on(until).await
             }
             // The second is said to who blocks while it happens.
@@ -134,9 +134,13 @@ impl Reader {
     }
 
     /// Puts entries into the hand, each with how often it has been delivered.
-    pub(crate) async fn hand_on_entries(&mut self, entries: &[(Entry, u32)], until: Instant) -> Result<()> {
+    pub(crate) async fn hand_on_entries(
+        &mut self,
+        entries: impl IntoIterator<Item = (Entry, u32)>,
+        until: Instant,
+    ) -> Result<()> {
         for (entry, attempt) in entries {
-            self.fetched.push(&mut self.entries, entry.id, entry.fields(), *attempt);
+            self.fetched.push(&mut self.entries, entry.id, entry.fields(), attempt);
         }
         self.hand_on(until).await
     }

@@ -52,15 +52,14 @@ fn length(line: &[u8]) -> Result<Option<usize>, Malformed> {
     if line == b"-1" {
         return Ok(None);
     }
-    // No length has as many digits as overflow.
-    if line.is_empty() || line.len() > 15 {
+    if line.is_empty() {
         return Err(Malformed);
     }
     let digit = |number: usize, byte: &u8| match byte {
-        b'0'..=b'9' => Ok(number * 10 + usize::from(byte - b'0')),
-        _ => Err(Malformed),
+        b'0'..=b'9' => number.checked_mul(10)?.checked_add(usize::from(byte - b'0')),
+        _ => None,
     };
-    line.iter().try_fold(0, digit).map(Some)
+    line.iter().try_fold(0, digit).map(Some).ok_or(Malformed)
 }
 
 /// Looks for the end of a value that comes in pieces, each part of it once.
@@ -79,15 +78,15 @@ impl Scan {
         while self.left > 0 {
             let Some((head, length)) = head(&bytes[self.at..])? else { return Ok(None) };
             let (body, more) = match head {
-                Head::Bytes(length) => (length + CRLF, 0),
+                Head::Bytes(length) => (length.checked_add(CRLF).ok_or(Malformed)?, 0),
                 Head::Values(count) => (0, count),
                 Head::Line | Head::Refusal | Head::Nil => (0, 0),
             };
-            if bytes.len() - self.at < length + body {
+            if bytes.len() - self.at - length < body {
                 return Ok(None);
             }
             self.at += length + body;
-            self.left = self.left - 1 + more;
+            self.left = (self.left - 1).checked_add(more).ok_or(Malformed)?;
         }
         Ok(Some(self.at))
     }
@@ -109,6 +108,12 @@ impl<'b> Values<'b> {
         let (head, length) = head(self.rest).ok().flatten()?;
         self.rest = &self.rest[length..];
         Some(head)
+    }
+
+    /// Whether so many come next, and each is bytes.
+    pub(crate) fn are_bytes(&self, count: usize) -> bool {
+        let mut values = self.clone();
+        (0..count).all(|_| values.bytes().is_some())
     }
 
     /// The next one, which must be bytes.
@@ -199,7 +204,8 @@ mod tests {
         for part in [&b""[..], b"$", b"$1", b"$12\r", b"-ERR no"] {
             assert_eq!(head(part), Ok(None), "{part:?}");
         }
-        for wrong in [&b"%1\r\n"[..], b"$x\r\n", b"$\r\n", b"$-2\r\n", b"$1\rx", b"$9999999999999999\r\n"] {
+        for wrong in [&b"%1\r\n"[..], b"$x\r\n", b"$\r\n", b"$-2\r\n", b"$1\rx", b"$99999999999999999999\r\n"]
+        {
             assert_eq!(head(wrong), Err(Malformed), "{wrong:?}");
         }
         let endless = vec![b'-'; LONGEST_LINE + 2];

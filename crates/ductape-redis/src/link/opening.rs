@@ -16,22 +16,23 @@ impl Link {
     /// # Errors
     /// `CONNECT_FAILED`, `AUTHENTICATION_FAILED`, `TLS_FAILED`, `TIMEOUT`.
     pub(crate) async fn connect(&self) -> Result<Connection> {
-        self.in_time(async {
-            let config = self.config();
-            match &self.place.address {
-                Address::Server(client) => self.open(client, &config).await,
-                Address::Sentinel(sentinel) => {
-                    let client = sentinel.lock().await.async_get_client().await;
-                    self.open(&client.map_err(|error| error::connect(&error, self.place()))?, &config).await
-                }
-                Address::Cluster { client, nodes } => {
-                    self.probe(nodes, &config).await?;
-                    let connection = client.get_async_connection().await;
-                    connection.map(Connection::Cluster).map_err(|error| error::connect(&error, self.place()))
-                }
+        self.in_time(self.connection()).await
+    }
+
+    async fn connection(&self) -> Result<Connection> {
+        let config = self.config();
+        match &self.place.address {
+            Address::Server(client) => self.open(client, &config).await,
+            Address::Sentinel(sentinel) => {
+                let client = sentinel.lock().await.async_get_client().await;
+                self.open(&client.map_err(|error| error::connect(&error, self.place()))?, &config).await
             }
-        })
-        .await
+            Address::Cluster { client, nodes } => {
+                self.probe(nodes, &config).await?;
+                let connection = client.get_async_connection().await;
+                connection.map(Connection::Cluster).map_err(|error| error::connect(&error, self.place()))
+            }
+        }
     }
 
     /// A new connection for a reader to block on.
@@ -39,30 +40,32 @@ impl Link {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub(crate) async fn connect_blocking(&self) -> Result<Blocking> {
-        let socket = self.in_time(async {
-            match &self.place.address {
-                Address::Server(client) => Ok(self.socket(client).await),
-                Address::Sentinel(sentinel) => {
-                    let client = sentinel.lock().await.async_get_client().await;
-                    let client = client.map_err(|error| error::connect(&error, self.place()))?;
-                    Ok(self.socket(&client).await)
-                }
-                Address::Cluster { .. } => Ok(None),
+        self.in_time(async {
+            match self.socket().await {
+                Some(socket) => Ok(Blocking::Socket(socket)),
+                None => self.connection().await.map(Blocking::Crate),
             }
-        });
-        match socket.await? {
-            Some(socket) => Ok(Blocking::Socket(socket)),
-            None => self.connect().await.map(Blocking::Crate),
-        }
+        })
+        .await
     }
 
     /// Nothing where this fails: the crate's own connection does, and tells why, or knows better.
-    async fn socket(&self, client: &Client) -> Option<Socket> {
+    async fn socket(&self) -> Option<Socket> {
+        let found;
+        let client = match &self.place.address {
+            Address::Server(client) => client,
+            Address::Sentinel(sentinel) => {
+                found = sentinel.lock().await.async_get_client().await.ok()?;
+                &found
+            }
+            Address::Cluster { .. } => return None,
+        };
         let opened = Socket::open(client.get_connection_info(), &self.client_name).await;
-        opened
-            .inspect_err(|error| tracing::debug!(%error, "no socket of its own for a reader"))
-            .ok()
-            .flatten()
+        // Not what the server said: it may be what it was asked, and so the password.
+        let told = |error: &redis::RedisError| {
+            tracing::debug!(kind = ?error.kind(), code = error.code(), "no socket of its own for a reader");
+        };
+        opened.inspect_err(told).ok().flatten()
     }
 
     /// A connection on which the server pushes what is published. The sender gets it.
@@ -136,5 +139,33 @@ impl Link {
             .with_context("server", self.place())
             .with_help("see that this is a Redis server and its port, whether it speaks TLS, and that the network is up")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::*;
+    use ductape_core::ConnectOptions;
+    use std::time::Duration;
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test]
+    async fn a_server_that_leaves_a_question_of_the_login_open_is_given_up_in_time() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // The names are set, and nobody says the connection's id.
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(&b"+OK\r\n".repeat(3)).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let config = serde_json::from_str(&format!(r#"{{"host":"127.0.0.1","port":{port}}}"#)).unwrap();
+        let options =
+            ConnectOptions { connect_timeout: Duration::from_millis(100), ..ConnectOptions::default() };
+        let link = Link::new(crate::address::read(&config, &options).unwrap(), &options);
+        let connected = tokio::time::timeout(Duration::from_secs(20), link.connect_blocking()).await;
+        assert_eq!(connected.unwrap().err().unwrap().kind(), ErrorKind::Timeout);
     }
 }
