@@ -1,8 +1,8 @@
 //! `cargo xtask ci`: what CI runs. All steps run, so that one run tells of every fault.
 //!
 //! ```text
-//!  services ─▶ format ─▶ tests: compile ─▶ run ─────────────────────────────────────▶ every step's result
-//!                                      └─▶ clippy ─▶ documentation ─▶ no features ──┘ in the background
+//!  services ─▶ format ─▶ tests: compile ─▶ run ───────────────────────────────────────────────▶ every step's result
+//!                                      └─▶ clippy ─▶ documentation ─▶ no features ─▶ alone ──┘ in the background
 //! ```
 //!
 //! Tests wait for leases and servers most of their time; what Clippy and rustdoc compute then costs none of their own.
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let mut beside = Vec::new();
     steps.push(step("tests", || {
         test::run_beside(&["--require".into(), "all".into()], || {
-            beside.extend([clippy(), documentation(), without_features()]);
+            beside.extend([clippy(), documentation(), without_features(), alone()]);
         })
     }));
     steps.extend(beside);
@@ -78,6 +78,23 @@ fn without_features() -> Step {
         &["test", "--locked", "--package", "ductape-core", "--no-default-features", "--lib"],
         None,
     )
+}
+
+/// Each provider by itself, as a service has it: with others in the workspace it has their features of shared crates too,
+/// and may lack one of its own.
+fn alone() -> Step {
+    const PROVIDERS: [&str; 7] = ["memory", "sqlite", "kafka", "rabbitmq", "redis", "sqs", "pubsub"];
+    let mut all = Step { name: "alone", result: Ok(()), took: Duration::ZERO, said: Vec::new() };
+    for provider in PROVIDERS {
+        let package = format!("ductape-{provider}");
+        let one = background("alone", &["check", "--locked", "--lib", "--package", &package], None);
+        all.took += one.took;
+        if one.result.is_err() {
+            all.said.extend(one.said);
+            all.result = one.result;
+        }
+    }
+    all
 }
 
 /// Runs cargo in the background, where what it says would stand between what tests say.
