@@ -13,6 +13,8 @@
 //!   which only `maxLen` or `retain` trims.
 //! - `ordered: true` elects one member by a key with a lease; everything it does is a script that looks at the key first
 //!   (`leader`).
+//! - A consumer reads by a connection of its own, to a plain server by a socket (`blocking`), whose answers are read where
+//!   they lie (`resp`).
 //! - Nothing recovers by magic: a consumer whose connection is gone says `CONNECTION_LOST`, and the next call connects
 //!   anew, no faster than a backoff allows (`link`).
 //! - `mode: pubsub` keeps nothing and groups nobody (`pubsub`).
