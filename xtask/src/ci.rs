@@ -71,7 +71,7 @@ fn documentation() -> Step {
     background("documentation", &["doc", "--locked", "--workspace", "--no-deps"], Some(flags))
 }
 
-/// The one build that no other test makes: everything else has all features of core.
+/// The one test that no other makes: all others are of a core with all its features.
 fn without_features() -> Step {
     background(
         "no features",
@@ -83,9 +83,8 @@ fn without_features() -> Step {
 /// Each provider by itself, as a service has it: with others in the workspace it has their features of shared crates too,
 /// and may lack one of its own.
 fn alone() -> Step {
-    const PROVIDERS: [&str; 7] = ["memory", "sqlite", "kafka", "rabbitmq", "redis", "sqs", "pubsub"];
     let mut all = Step { name: "alone", result: Ok(()), took: Duration::ZERO, said: Vec::new() };
-    for provider in PROVIDERS {
+    for provider in crate::tidy::PROVIDERS {
         let package = format!("ductape-{provider}");
         let one = background("alone", &["check", "--locked", "--lib", "--package", &package], None);
         all.took += one.took;

@@ -14,6 +14,7 @@ mod source;
 mod words;
 
 use crate::{Failure, Outcome, no_arguments, process, root};
+pub(crate) use providers::PROVIDERS;
 use source::Source;
 use std::fmt;
 use std::path::Path;

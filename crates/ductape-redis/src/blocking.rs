@@ -6,7 +6,7 @@
 
 use crate::entry::{self, Fields, StreamId};
 use crate::link::{Connection, checked};
-use crate::resp::{Head, Malformed, Scan, Values};
+use crate::resp::{Head, Malformed, Scan};
 use bytes::{Buf, BufMut, BytesMut};
 use futures_util::future::select_ok;
 use redis::aio::ConnectionLike;
@@ -125,7 +125,7 @@ impl Socket {
         let Head::Values(count) = self.head().await? else { return Err(unforeseen()) };
         for _ in 0..count {
             let length = self.whole().await?;
-            if let Some((id, fields)) = entry(&self.came[..length])? {
+            if let Some((id, fields)) = entry::raw(&self.came[..length])? {
                 take(id, fields);
             }
             self.pass(length);
@@ -210,6 +210,8 @@ fn login(info: &ConnectionInfo) -> Pipeline {
     if settings.db() != 0 {
         login.cmd("SELECT").arg(settings.db());
     }
+    // Else a server that wants a password none was given for would be found out by the first read.
+    login.cmd("PING");
     login
 }
 
@@ -233,23 +235,6 @@ fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::Int(number) => Some(*number),
         _ => None,
-    }
-}
-
-/// The id and the fields of an entry, which has none where it was deleted while it was pending. Nothing where older
-/// servers tell such a one as nothing at all.
-fn entry(bytes: &[u8]) -> Result<Option<(StreamId, Option<Fields<'_>>)>, Malformed> {
-    let mut values = Values::new(bytes);
-    match values.head() {
-        Some(Head::Values(2)) => {}
-        Some(Head::Nil) => return Ok(None),
-        _ => return Err(Malformed),
-    }
-    let id = values.bytes().and_then(StreamId::parse).ok_or(Malformed)?;
-    match values.head() {
-        Some(Head::Values(count)) if values.are_bytes(count) => Ok(Some((id, Some(Fields::Raw(values))))),
-        Some(Head::Nil) => Ok(Some((id, None))),
-        _ => Err(Malformed),
     }
 }
 
@@ -317,7 +302,7 @@ mod tests {
     async fn entries_are_read_however_the_network_cuts_them() {
         for step in [1, 2, 7, 64, 4096] {
             let answer = [ENTRIES, b"*-1\r\n", b":5\r\n"].concat();
-            let (mut socket, serving) = server("redis://HOST", 1, answer, step).await;
+            let (mut socket, serving) = server("redis://HOST", 2, answer, step).await;
             socket.send(&question()).await.unwrap();
             let mut read = Vec::new();
             let mut take = |id: StreamId, fields: Option<Fields<'_>>| {
@@ -341,7 +326,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_logs_in_as_the_config_says() {
-        let (mut socket, serving) = server("redis://u:p@HOST/3", 3, b"+PONG\r\n".to_vec(), 64).await;
+        let (mut socket, serving) = server("redis://u:p@HOST/3", 4, b"+PONG\r\n".to_vec(), 64).await;
         socket.send(&question()).await.unwrap();
         assert_eq!(socket.value().await.unwrap(), Value::SimpleString("PONG".into()));
         assert_eq!(socket.id, Some(42));
@@ -352,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_an_error_and_the_next_answer_is_read() {
-        let (mut socket, serving) = server("redis://HOST", 1, b"-NOGROUP none\r\n*-1\r\n".to_vec(), 3).await;
+        let (mut socket, serving) = server("redis://HOST", 2, b"-NOGROUP none\r\n*-1\r\n".to_vec(), 3).await;
         socket.send(&question()).await.unwrap();
         let refused = socket.entries(|_, _| panic!("an entry")).await.unwrap_err();
         assert_eq!(refused.code(), Some("NOGROUP"));
@@ -372,7 +357,7 @@ mod tests {
             &ENTRIES[..ENTRIES.len() - 1],
         ];
         for answer in wrong {
-            let (mut socket, serving) = server("redis://HOST", 1, answer.to_vec(), 64).await;
+            let (mut socket, serving) = server("redis://HOST", 2, answer.to_vec(), 64).await;
             socket.send(&question()).await.unwrap();
             let read = tokio::time::timeout(Duration::from_secs(5), socket.entries(|_, _| {}));
             assert!(read.await.unwrap().is_err(), "{}", String::from_utf8_lossy(answer));
@@ -384,7 +369,7 @@ mod tests {
     async fn room_for_a_large_answer_is_let_go() {
         let bytes = vec![b'x'; 4 * KEPT_BYTES];
         let answer = [format!("${}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n+OK\r\n"].concat();
-        let (mut socket, serving) = server("redis://HOST", 1, answer, 1 << 20).await;
+        let (mut socket, serving) = server("redis://HOST", 2, answer, 1 << 20).await;
         socket.send(&question()).await.unwrap();
         assert_eq!(socket.value().await.unwrap(), Value::BulkString(bytes));
         assert_eq!(socket.value().await.unwrap(), Value::Okay);

@@ -1,6 +1,6 @@
 //! The ids and fields of stream entries as the server answers them.
 
-use crate::resp::Values;
+use crate::resp::{Head, Malformed, Values};
 use ductape_core::{Position, Token};
 use redis::Value;
 use std::fmt;
@@ -151,6 +151,22 @@ fn entry(value: Value) -> Option<Option<Entry>> {
         Some(Value::Array(fields)) => Some(Some(Entry { id, fields: Some(fields) })),
         Some(Value::Nil) => Some(Some(Entry { id, fields: None })),
         _ => Some(None),
+    }
+}
+
+/// The id and the fields of an entry that lies as the server sent it. No fields, or nothing at all, as with [`entry()`].
+pub(crate) fn raw(bytes: &[u8]) -> Result<Option<(StreamId, Option<Fields<'_>>)>, Malformed> {
+    let mut values = Values::new(bytes);
+    match values.head() {
+        Some(Head::Values(2)) => {}
+        Some(Head::Nil) => return Ok(None),
+        _ => return Err(Malformed),
+    }
+    let id = values.bytes().and_then(StreamId::parse).ok_or(Malformed)?;
+    match values.head() {
+        Some(Head::Values(count)) if values.are_bytes(count) => Ok(Some((id, Some(Fields::Raw(values))))),
+        Some(Head::Nil) => Ok(Some((id, None))),
+        _ => Err(Malformed),
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Checkpointer {
     pages: Arc<AtomicI32>,
     /// `None` where there is no thread, and the writer does it alone.
     worker: Option<Worker>,
+    /// Whether the file is left as it is.
+    is_stopped: bool,
 }
 
 struct Worker {
@@ -65,11 +67,14 @@ impl Checkpointer {
         let worker = Worker::start(path).inspect_err(|error| {
             tracing::warn!(%error, "no thread for checkpoints");
         });
-        Ok(Checkpointer { pages, worker: worker.ok() })
+        Ok(Checkpointer { pages, worker: worker.ok(), is_stopped: false })
     }
 
     /// Moves what can be moved at once, by the writer itself.
     pub(crate) fn now(&mut self, writer: &Connection) {
+        if self.is_stopped {
+            return;
+        }
         self.worker.iter_mut().for_each(Worker::finish);
         checkpoint(writer, CheckpointMode::PASSIVE);
     }
@@ -77,6 +82,9 @@ impl Checkpointer {
     /// To be called after each commit, when its answers are sent.
     pub(crate) fn after_commit(&mut self, writer: &Connection, turn: &Turn) {
         let pages = self.pages.swap(0, Ordering::Relaxed);
+        if self.is_stopped {
+            return;
+        }
         if pages >= WAIT_FROM {
             return self.begin_anew(writer, turn);
         }
@@ -97,6 +105,7 @@ impl Checkpointer {
 
     /// Leaves the file as it is from here on, whatever is under way.
     pub(crate) fn stop(&mut self) {
+        self.is_stopped = true;
         if let Some(worker) = self.worker.take() {
             worker.stopped.store(true, Ordering::Release);
             // What it has not begun by now it does not begin.
@@ -205,6 +214,8 @@ mod tests {
         writer: Connection,
         turn: Turn,
         checkpointer: Checkpointer,
+        /// The thread's end of what tells that it is done, where a test stands in for it.
+        finish: Option<SyncSender<()>>,
     }
 
     impl File {
@@ -216,7 +227,7 @@ mod tests {
             writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
             writer.execute_batch("CREATE TABLE t (x)").unwrap();
             let checkpointer = Checkpointer::start(&path, &mut writer).unwrap();
-            File { turn: Turn::open(&path).unwrap(), writer, checkpointer, folder }
+            File { turn: Turn::open(&path).unwrap(), writer, checkpointer, folder, finish: None }
         }
 
         /// Writes so many pages into the log.
@@ -232,6 +243,15 @@ mod tests {
 
         fn worker(&mut self) -> &mut Worker {
             self.checkpointer.worker.as_mut().unwrap()
+        }
+
+        /// Waits until the thread has done what it was asked, as somebody who has not looked yet.
+        fn await_unnoticed(&mut self) {
+            self.worker().done.recv().unwrap();
+            let (finish, unnoticed) = sync_channel(1);
+            finish.send(()).unwrap();
+            self.worker().done = unnoticed;
+            self.finish = Some(finish);
         }
 
         fn moved(&self) -> u64 {
@@ -255,29 +275,47 @@ mod tests {
         let mut file = File::new();
         file.write(MOVE_FROM);
         file.after_commit();
-        // As `look` finds it: finished, and nobody has noticed.
-        file.worker().done.recv().unwrap();
-        let (finish, unnoticed) = sync_channel(1);
-        finish.send(()).unwrap();
-        file.worker().done = unnoticed;
+        file.await_unnoticed();
         file.write(1);
-        file.after_commit();
-        assert!(!file.worker().under_way);
-        // Nor where a commit wrote nothing.
         file.after_commit();
         assert!(!file.worker().under_way);
     }
 
     #[test]
+    fn it_is_not_asked_again_where_a_commit_wrote_nothing() {
+        let mut file = File::new();
+        file.write(MOVE_FROM);
+        file.after_commit();
+        file.await_unnoticed();
+        for _ in 0..2 {
+            file.after_commit();
+            assert!(!file.worker().under_way);
+        }
+    }
+
+    #[test]
     fn a_file_that_is_to_be_left_alone_is_left_alone_at_once() {
         let mut file = File::new();
-        let written = file.write(WAIT_FROM - 1000);
+        file.write(MOVE_FROM);
+        let before = file.moved();
+        // What the thread begins now it ends at once, as where it is in the middle.
+        file.worker().interrupt.interrupt();
         file.after_commit();
         file.checkpointer.stop();
-        let moved = file.moved();
-        assert!(moved < written, "all {written} were moved");
+        file.write(MOVE_FROM);
         file.after_commit();
-        assert_eq!(file.moved(), moved);
+        file.checkpointer.now(&file.writer);
+        assert_eq!(file.moved(), before);
+    }
+
+    #[test]
+    fn past_the_bound_the_writer_moves_all_that_the_thread_has_not() {
+        let mut file = File::new();
+        let first = file.write(MOVE_FROM);
+        file.after_commit();
+        let rest = file.write(WAIT_FROM);
+        file.after_commit();
+        assert!(!file.worker().under_way && file.moved() >= first + rest);
     }
 
     #[test]

@@ -197,6 +197,13 @@ pub(crate) fn replaced(file: &Path) -> Error {
         .with_context("file", file.display())
 }
 
+/// A database that cannot have a write-ahead log, by which several processes share it.
+pub(crate) fn no_log(file: &Path) -> Error {
+    provider(ErrorKind::StorageFailed, "the file cannot have a write-ahead log")
+        .with_help("let `path` lie in a file system with shared memory: a local disk, no network share")
+        .with_context("file", file.display())
+}
+
 /// A folder where the database should be.
 pub(crate) fn folder(path: &Path) -> Error {
     provider(ErrorKind::StorageFailed, "there is a folder where the file should be")

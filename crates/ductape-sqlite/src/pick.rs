@@ -230,7 +230,8 @@ mod tests {
     fn open(path: &Path) -> Store {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut connection = schema::open(path, deadline).unwrap();
-        schema::prepare(&mut connection, &Turn::open(path).unwrap(), path, deadline).unwrap();
+        let turn = Turn::open(path).unwrap();
+        schema::prepare(&mut connection, &turn.wait(deadline).unwrap(), path, deadline).unwrap();
         Store::new(connection, path, Arc::default())
     }
 

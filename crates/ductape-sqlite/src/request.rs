@@ -164,3 +164,40 @@ pub(crate) fn fail_all(jobs: Vec<Box<dyn Job>>, error: &Error) {
         job.failed(error.replicate());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ductape_core::ErrorKind;
+    use std::sync::Mutex;
+    use std::thread::{self, ThreadId};
+
+    /// Notes by whom it is freed.
+    struct Ask(Arc<Mutex<Option<ThreadId>>>);
+
+    impl Drop for Ask {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = Some(thread::current().id());
+        }
+    }
+
+    impl Request for Ask {
+        type Answer = ();
+
+        fn run(&self, _: &mut Store) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asked_frees_what_was_asked() {
+        let (queue, freed) = (Arc::<Queue>::default(), Arc::default());
+        let asked = submit(&queue, Ask(Arc::clone(&freed)));
+        let jobs = queue.take(&crate::queue::Limit { jobs: 1, bytes: 1 }).unwrap();
+        let refused = Error::new(ErrorKind::StorageFailed, "as a test");
+        thread::spawn(move || fail_all(jobs, &refused)).join().unwrap();
+        assert_eq!(*freed.lock().unwrap(), None, "the thread that answers frees nothing");
+        assert!(asked.await.unwrap().is_err());
+        assert_eq!(*freed.lock().unwrap(), Some(thread::current().id()));
+    }
+}

@@ -16,7 +16,7 @@
 //! A message before `head` of a group and in neither of the last two is settled there.
 
 use crate::error::{self, Fault, Stage};
-use crate::turn::Turn;
+use crate::turn::Guard;
 use crate::{beside, checkpoint};
 use ductape_core::Result;
 use rusqlite::config::DbConfig;
@@ -104,7 +104,7 @@ const LOCK_POLL: Duration = Duration::from_micros(100);
 /// # Errors
 /// `STORAGE_*`; a foreign, newer or damaged file as `STORAGE_DAMAGED`.
 pub(crate) fn open(path: &Path, deadline: Instant) -> Result<Connection> {
-    create_private(path)?;
+    make(path)?;
     patiently(path, deadline, || {
         check_sound(path)?;
         let connection = connect(path)?;
@@ -122,22 +122,21 @@ pub(crate) fn open(path: &Path, deadline: Instant) -> Result<Connection> {
 /// As [`open`].
 pub(crate) fn prepare(
     connection: &mut Connection,
-    turn: &Turn,
+    // One process at a time makes the tables and turns the journal over to WAL.
+    _turn: &Guard<'_>,
     path: &Path,
     deadline: Instant,
 ) -> Result<()> {
-    // One process at a time makes the tables and turns the journal over to WAL.
-    let guard = turn.wait(deadline)?;
     patiently(path, deadline, || make_tables(connection, path))?;
-    drop(guard);
     set_up(connection).map_err(|error| error::storage(error, Stage::Before, path))
 }
 
-/// A further connection to a file that [`open`] has seen.
+/// A connection as all have it. Its close leaves the log where it is, until somebody says otherwise: whoever writes does
+/// once it is sure whose log that is.
 pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    // Until it is sure whose log this is: a file of the same name may have taken the place of the one it belongs to.
+    // A file of the same name may have taken the place of the one that the log belongs to.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Else every range that is bound anew is planned anew, by statistics that this file has not.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -168,7 +167,10 @@ fn patiently<T>(path: &Path, deadline: Instant, mut attempt: impl FnMut() -> Res
 fn make_tables(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
     let is_made = version(connection, path)?.is_some();
     // Also of a file that is: a copy by `VACUUM INTO` has no log.
-    connection.pragma_update(None, "journal_mode", "wal")?;
+    let is_wal = |row: &rusqlite::Row<'_>| Ok(row.get_ref(0)?.as_str()?.eq_ignore_ascii_case("wal"));
+    if !connection.pragma_update_and_check(None, "journal_mode", "wal", is_wal)? {
+        return Err(error::no_log(path).into());
+    }
     if is_made {
         return Ok(());
     }
@@ -210,7 +212,7 @@ fn version(connection: &Connection, path: &Path) -> Result<Option<i64>, Fault> {
 /// Makes the file where it is not there, readable by its owner alone: payloads may be secret. SQLite gives its
 /// log the same mode. A file that is there is not even opened: closing it would drop the locks that another
 /// connection of this process has on it (POSIX `fcntl`).
-fn create_private(path: &Path) -> Result<()> {
+pub(crate) fn make(path: &Path) -> Result<()> {
     match beside::private().create_new(true).open(path) {
         Ok(_) => Ok(()),
         Err(_) if path.is_dir() => Err(error::folder(path)),
@@ -236,7 +238,7 @@ mod tests {
     fn every_connection_writes_out_the_cache_of_the_disk_where_an_fsync_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        create_private(&path).unwrap();
+        make(&path).unwrap();
         let connection = connect(&path).unwrap();
         let on: i64 = connection.pragma_query_value(None, "fullfsync", |row| row.get(0)).unwrap();
         assert_eq!(on, 1);

@@ -73,7 +73,6 @@ pub(crate) fn run(path: &Path, queue: &Queue, wakes: Arc<Wakes>, patience: Durat
         match &mut writer {
             Ok(open) => {
                 if let Err(Damage(error)) = open.serve(jobs, false) {
-                    open.leave_as_it_is();
                     writer = Err(error);
                 }
             }
@@ -96,8 +95,10 @@ impl Drop for Abandon<'_> {
 impl Writer {
     fn open(path: &Path, wakes: Arc<Wakes>, patience: Duration) -> Result<Self> {
         let deadline = Instant::now() + patience;
-        let connection = schema::open(path, deadline)?;
+        schema::make(path)?;
+        // Before it is opened: else another that takes its place in between would pass for it.
         let identity = Identity::of(path).map_err(|_| error::replaced(path))?;
+        let connection = schema::open(path, deadline)?;
         let turn = Turn::open(path)?;
         let (connection, checkpointer) = prepared(connection, identity, &turn, path, deadline)?;
         let mut writer = Writer {
@@ -112,7 +113,7 @@ impl Writer {
             spoiled: false,
             looked: Instant::now(),
         };
-        writer.bury_the_dead();
+        writer.bury_the_dead().map_err(|Damage(error)| error)?;
         writer.store.remove_abandoned_files();
         Ok(writer)
     }
@@ -122,12 +123,13 @@ impl Writer {
         match self.attempt(&mut jobs) {
             Ok((done, peers)) => {
                 jobs.into_iter().for_each(Job::committed);
-                self.follow(done, peers);
-                Ok(())
+                self.follow(done, peers)
             }
             Err(failed) if jobs.len() == 1 || !failed.try_alone => {
+                // Before anybody hears of it, and begins to save what can be saved.
+                let checked = self.check(&failed.error);
                 fail_all(jobs, &told(&failed.error, doubtful));
-                failed.check()
+                checked
             }
             Err(failed) => {
                 tracing::debug!(error = %failed.error, jobs = jobs.len(), "a transaction failed; trying each job alone");
@@ -196,12 +198,9 @@ impl Writer {
             self.spoiled |= execute(&self.store, "ROLLBACK").is_err();
         }
         let error = error::storage(error, stage, &self.path);
-        match error.kind() {
+        if error.kind() == ErrorKind::StorageFull {
             // The log's room can be used again once it is moved.
-            ErrorKind::StorageFull => self.checkpointer.now(&self.store.connection),
-            // Before anybody hears of it, and begins to save what can be saved.
-            ErrorKind::StorageDamaged => self.checkpointer.stop(),
-            _ => {}
+            self.checkpointer.now(&self.store.connection);
         }
         Failed { try_alone: error.kind() != ErrorKind::StorageDamaged, error }
     }
@@ -222,31 +221,41 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether the file can be used on. Where it cannot, it is left as it is.
+    fn check(&mut self, error: &Error) -> Result<(), Damage> {
+        if error.kind() != ErrorKind::StorageDamaged {
+            return Ok(());
+        }
+        tracing::error!(%error, "the file is not used any more");
+        self.leave_as_it_is();
+        Err(Damage(error.replicate()))
+    }
+
     /// What a committed transaction asks for besides its answers.
-    fn follow(&mut self, done: Transaction, peers: HashSet<PeerId>) {
+    fn follow(&mut self, done: Transaction, peers: HashSet<PeerId>) -> Result<(), Damage> {
         for destination in &done.to_wake {
             self.wakes.wake(*destination);
         }
         self.store.peers.ring(peers);
         self.checkpointer.after_commit(&self.store.connection, &self.turn);
-        if self.looked.elapsed() >= LOOK_EVERY {
-            self.bury_the_dead();
-        }
+        if self.looked.elapsed() >= LOOK_EVERY { self.bury_the_dead() } else { Ok(()) }
     }
 
     /// Gives what processes that died had in hand to others.
-    fn bury_the_dead(&mut self) {
+    fn bury_the_dead(&mut self) -> Result<(), Damage> {
         self.looked = Instant::now();
         // Where they cannot be read the next request will say why.
         for peer in self.store.other_peers().unwrap_or_default() {
             if self.store.peers.is_dead(peer) {
-                self.bury(peer);
+                self.bury(peer)?;
             }
         }
+        Ok(())
     }
 
-    /// Closes without a last word in the file. Others see the lock gone.
+    /// Writes nothing to the file from here on, nor moves its log, not even at the close. Others see the lock gone.
     fn leave_as_it_is(&mut self) {
+        self.checkpointer.stop();
         let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         if let Err(error) = self.store.connection.set_db_config(option, true) {
             tracing::warn!(%error, "a damaged file may be written when it is closed");
@@ -255,13 +264,16 @@ impl Writer {
 
     /// Gives what consumers of this process still have to others. Where that fails, others see the lock gone.
     fn say_goodbye(&mut self) {
-        if let Some(own) = self.store.peers.own_if_any() {
-            self.bury(own);
+        let own = self.store.peers.own_if_any();
+        let buried = own.map_or(Ok(()), |own| self.bury(own));
+        // By now another file may have the name, and a log of its own.
+        if buried.is_ok() && self.check_identity().is_err() {
+            self.leave_as_it_is();
         }
     }
 
     /// Gives what a dead process had in hand to others. Where that fails its leases will end.
-    fn bury(&mut self, peer: PeerId) {
+    fn bury(&mut self, peer: PeerId) -> Result<(), Damage> {
         let buried = self.begin(false).and_then(|()| {
             let prepared = self.store.bury(peer).and_then(|()| peers_to_wake(&self.store));
             match prepared.and_then(|peers| execute(&self.store, "COMMIT").map(|()| peers)) {
@@ -273,17 +285,18 @@ impl Writer {
             Ok((done, peers)) => {
                 tracing::debug!(peer = peer.0, "a process that consumed from the file is gone");
                 self.store.peers.forget(peer);
-                self.follow(done, peers);
+                self.follow(done, peers)
             }
             Err(failed) => {
-                tracing::warn!(error = %failed.error, "a dead process keeps its deliveries for now")
+                tracing::warn!(error = %failed.error, "a dead process keeps its deliveries for now");
+                self.check(&failed.error)
             }
         }
     }
 }
 
-/// Makes an open connection the writer's. Waiting for the turn may take long, so that another file may have the name by
-/// then: none of it is of that one.
+/// Makes an open connection the writer's. Waiting for the turn may take long, and another file may have the name by then:
+/// that one is not touched.
 fn prepared(
     mut connection: Connection,
     identity: Identity,
@@ -291,7 +304,10 @@ fn prepared(
     path: &Path,
     deadline: Instant,
 ) -> Result<(Connection, Checkpointer)> {
-    schema::prepare(&mut connection, turn, path, deadline)?;
+    let guard = turn.wait(deadline)?;
+    check_identity(path, identity)?;
+    schema::prepare(&mut connection, &guard, path, deadline)?;
+    drop(guard);
     let storage = |error| error::storage(error, Stage::Before, path);
     let checkpointer = Checkpointer::start(path, &mut connection).map_err(storage)?;
     check_identity(path, identity)?;
@@ -303,19 +319,6 @@ fn check_identity(path: &Path, identity: Identity) -> Result<()> {
     match Identity::of(path) {
         Ok(now) if now == identity => Ok(()),
         _ => Err(error::replaced(path)),
-    }
-}
-
-impl Failed {
-    /// Whether the file can be used on.
-    fn check(self) -> Result<(), Damage> {
-        match self.error.kind() {
-            ErrorKind::StorageDamaged => {
-                tracing::error!(error = %self.error, "the file is not used any more");
-                Err(Damage(self.error.replicate()))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

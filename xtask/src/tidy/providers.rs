@@ -6,7 +6,7 @@ use super::source::Source;
 use std::collections::BTreeMap;
 
 /// The provider crates, by the end of their names.
-pub(super) const PROVIDERS: [&str; 7] = ["memory", "sqlite", "kafka", "rabbitmq", "redis", "sqs", "pubsub"];
+pub(crate) const PROVIDERS: [&str; 7] = ["memory", "sqlite", "kafka", "rabbitmq", "redis", "sqs", "pubsub"];
 
 /// What each has, besides what it needs of its own.
 const FILES: [&str; 9] = [

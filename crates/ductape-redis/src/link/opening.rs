@@ -158,7 +158,7 @@ mod tests {
         // The names are set, and nobody says the connection's id.
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(&b"+OK\r\n".repeat(3)).await.unwrap();
+            stream.write_all(&b"+OK\r\n".repeat(4)).await.unwrap();
             std::future::pending::<()>().await;
         });
         let config = serde_json::from_str(&format!(r#"{{"host":"127.0.0.1","port":{port}}}"#)).unwrap();
