@@ -1,5 +1,7 @@
 //! The files beside the database: their names, and their mode and owner, which are the database's.
 
+use crate::error;
+use ductape_core::Result;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,15 @@ fn share(_: &File, _: &Path) {}
 pub(crate) struct Identity([u64; 2]);
 
 impl Identity {
+    /// # Errors
+    /// `STORAGE_DAMAGED` where the path names another file now, or none.
+    pub(crate) fn check(self, path: &Path) -> Result<()> {
+        match Identity::of(path) {
+            Ok(now) if now == self => Ok(()),
+            _ => Err(error::replaced(path)),
+        }
+    }
+
     /// Of the file that the path names now.
     ///
     /// # Errors

@@ -245,13 +245,17 @@ mod tests {
             self.checkpointer.worker.as_mut().unwrap()
         }
 
-        /// Waits until the thread has done what it was asked, as somebody who has not looked yet.
-        fn await_unnoticed(&mut self) {
-            self.worker().done.recv().unwrap();
+        /// Whose thread has moved what there was, and nobody has looked yet.
+        fn moved_unnoticed() -> Self {
+            let mut file = File::new();
+            file.write(MOVE_FROM);
+            file.after_commit();
+            file.worker().done.recv().unwrap();
             let (finish, unnoticed) = sync_channel(1);
             finish.send(()).unwrap();
-            self.worker().done = unnoticed;
-            self.finish = Some(finish);
+            file.worker().done = unnoticed;
+            file.finish = Some(finish);
+            file
         }
 
         fn moved(&self) -> u64 {
@@ -272,10 +276,7 @@ mod tests {
 
     #[test]
     fn it_is_not_asked_again_for_the_little_that_came_while_it_was_at_it() {
-        let mut file = File::new();
-        file.write(MOVE_FROM);
-        file.after_commit();
-        file.await_unnoticed();
+        let mut file = File::moved_unnoticed();
         file.write(1);
         file.after_commit();
         assert!(!file.worker().under_way);
@@ -283,10 +284,7 @@ mod tests {
 
     #[test]
     fn it_is_not_asked_again_where_a_commit_wrote_nothing() {
-        let mut file = File::new();
-        file.write(MOVE_FROM);
-        file.after_commit();
-        file.await_unnoticed();
+        let mut file = File::moved_unnoticed();
         for _ in 0..2 {
             file.after_commit();
             assert!(!file.worker().under_way);

@@ -52,6 +52,7 @@ mod ids;
 mod log;
 mod members;
 mod message;
+mod opening;
 mod parked;
 mod peers;
 mod pick;

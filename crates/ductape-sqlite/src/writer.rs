@@ -14,6 +14,7 @@ use crate::beside::Identity;
 use crate::checkpoint::Checkpointer;
 use crate::error::{self, Stage};
 use crate::ids::PeerId;
+use crate::opening::prepared;
 use crate::queue::{Limit, Queue};
 use crate::request::{Job, fail_all};
 use crate::schema;
@@ -22,7 +23,6 @@ use crate::turn::Turn;
 use crate::wakes::Wakes;
 use ductape_core::error::Retry;
 use ductape_core::{Error, ErrorKind, Result};
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -167,7 +167,8 @@ impl Writer {
     fn begin(&mut self, full: bool) -> Result<(), Failed> {
         let deadline = Instant::now() + self.patience;
         let unable = |error| Failed { error, try_alone: false };
-        self.check_identity().map_err(unable)?;
+        // What is written to a file that was deleted or replaced would be lost without a word.
+        self.identity.check(&self.path).map_err(unable)?;
         self.reopen_if_spoiled(deadline).map_err(unable)?;
         let guard = self.turn.wait(deadline).map_err(unable)?;
         let storage = |error| unable(error::storage(error, Stage::Before, &self.path));
@@ -203,11 +204,6 @@ impl Writer {
             self.checkpointer.now(&self.store.connection);
         }
         Failed { try_alone: error.kind() != ErrorKind::StorageDamaged, error }
-    }
-
-    /// What is written to a file that was deleted or replaced would be lost without a word.
-    fn check_identity(&self) -> Result<()> {
-        check_identity(&self.path, self.identity)
     }
 
     fn reopen_if_spoiled(&mut self, deadline: Instant) -> Result<()> {
@@ -267,7 +263,7 @@ impl Writer {
         let own = self.store.peers.own_if_any();
         let buried = own.map_or(Ok(()), |own| self.bury(own));
         // By now another file may have the name, and a log of its own.
-        if buried.is_ok() && self.check_identity().is_err() {
+        if buried.is_ok() && self.identity.check(&self.path).is_err() {
             self.leave_as_it_is();
         }
     }
@@ -292,33 +288,6 @@ impl Writer {
                 self.check(&failed.error)
             }
         }
-    }
-}
-
-/// Makes an open connection the writer's. Waiting for the turn may take long, and another file may have the name by then:
-/// that one is not touched.
-fn prepared(
-    mut connection: Connection,
-    identity: Identity,
-    turn: &Turn,
-    path: &Path,
-    deadline: Instant,
-) -> Result<(Connection, Checkpointer)> {
-    let guard = turn.wait(deadline)?;
-    check_identity(path, identity)?;
-    schema::prepare(&mut connection, &guard, path, deadline)?;
-    drop(guard);
-    let storage = |error| error::storage(error, Stage::Before, path);
-    let checkpointer = Checkpointer::start(path, &mut connection).map_err(storage)?;
-    check_identity(path, identity)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(storage)?;
-    Ok((connection, checkpointer))
-}
-
-fn check_identity(path: &Path, identity: Identity) -> Result<()> {
-    match Identity::of(path) {
-        Ok(now) if now == identity => Ok(()),
-        _ => Err(error::replaced(path)),
     }
 }
 
@@ -355,6 +324,7 @@ mod tests {
     use super::*;
     use crate::admin::Ping;
     use crate::request::submit;
+    use rusqlite::Connection;
 
     fn new_file(folder: &Path, name: &str) -> PathBuf {
         let path = folder.join(name);
