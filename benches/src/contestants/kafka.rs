@@ -216,7 +216,7 @@ impl<const METADATA: bool> Contender<METADATA> {
         // As ours: with the client's own, which fetches 100,000 messages ahead and rests for a second where it has them, it
         // is slower.
         config.set("queued.max.messages.kbytes", "2048").set("queued.min.messages", "2000");
-        config.set("fetch.queue.backoff.ms", "10");
+        config.set("fetch.queue.backoff.ms", "10").set("fetch.wait.max.ms", "100");
         config
     }
 }

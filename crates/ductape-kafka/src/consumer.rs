@@ -17,18 +17,18 @@
 
 use crate::commits::Outcome;
 use crate::error;
+use crate::fetched::{FetchQueue, Fetched};
 use crate::ledger::{self, Ledger};
 use crate::link::{Link, lock};
-use crate::member::{Bell, MemberContext};
-use crate::message::{self, Record, RecordReader};
+use crate::member::Bell;
+use crate::message::RecordReader;
 use async_trait::async_trait;
 use ductape_core::error::Retry;
+use ductape_core::message::BatchAttributes;
 use ductape_core::{
-    Consumer, Delivery, Destination, Error, ErrorKind, Position, Result, Settlement, Timestamp, Verdict,
+    Consumer, Delivery, Destination, Error, ErrorKind, Position, Result, Settlement, Verdict,
 };
-use rdkafka::Message as _;
-use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::message::BorrowedMessage;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -83,7 +83,7 @@ pub(crate) struct Queues {
 
 pub(crate) struct Queue {
     pub(crate) epoch: u32,
-    pub(crate) messages: PartitionQueue<MemberContext>,
+    pub(crate) messages: FetchQueue,
     /// Whether something of it could not be read. What is behind that would have it skipped, and is not taken.
     pub(crate) is_broken: bool,
 }
@@ -190,39 +190,45 @@ const CLOSE: Duration = Duration::from_secs(5);
 impl Queues {
     /// Up to `room` messages, a partition at a time.
     fn poll(&mut self, topic: &str, room: usize) {
-        let count = self.partitions.len();
+        let (count, mut batch) = (self.partitions.len(), BatchAttributes::new(room));
         for turn in 0..count {
             let Queue { epoch, messages, is_broken } = &mut self.partitions[(self.next + turn) % count];
-            while !*is_broken
-                && self.fresh.len() < room
-                && let Some(polled) = messages.poll(Duration::ZERO)
-            {
-                match polled {
-                    Ok(message) => {
-                        let delivery = delivery(&mut self.reader, topic, *epoch, &message);
-                        self.fresh.push((*epoch, message.offset(), delivery));
-                    }
-                    Err(error) => {
-                        *is_broken = error::is_unreadable(&error);
-                        self.fault = error::fetching(&error).or(self.fault.take());
+            if *is_broken {
+                continue;
+            }
+            let (reader, fresh, fault) = (&mut self.reader, &mut self.fresh, &mut self.fault);
+            let taken = messages.take(room - fresh.len(), |fetched| match fetched {
+                Ok(message) => {
+                    fresh.push((
+                        *epoch,
+                        message.offset(),
+                        delivery(reader, &mut batch, topic, *epoch, message),
+                    ));
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    *fault = error::fetching(&error).or(fault.take());
+                    if error::is_unreadable(&error) {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
                     }
                 }
-            }
+            });
+            *is_broken = taken.is_break();
         }
         self.next = self.next.wrapping_add(1);
     }
 }
 
-fn delivery(reader: &mut RecordReader, topic: &str, epoch: u32, message: &BorrowedMessage<'_>) -> Delivery {
-    let millis = message.timestamp().to_millis().unwrap_or_default();
-    let record = Record {
-        topic,
-        partition: message.partition(),
-        offset: message.offset(),
-        key: message.key(),
-        payload: message.payload(),
-        time: Timestamp::from_micros(millis.saturating_mul(1000)),
-    };
+fn delivery(
+    reader: &mut RecordReader,
+    batch: &mut BatchAttributes,
+    topic: &str,
+    epoch: u32,
+    fetched: &Fetched<'_>,
+) -> Delivery {
+    let record = fetched.record(topic);
     Delivery {
         attempt: 1,
         position: Position::Partition {
@@ -230,7 +236,7 @@ fn delivery(reader: &mut RecordReader, topic: &str, epoch: u32, message: &Borrow
             offset: record.offset.unsigned_abs(),
         },
         token: ledger::token(epoch, record.offset),
-        message: reader.read(&record, message::each_header(message.headers())),
+        message: reader.read(&record, batch, fetched.headers()),
     }
 }
 

@@ -22,6 +22,7 @@ mod commits;
 mod committer;
 mod consumer;
 mod error;
+mod fetched;
 mod groups;
 mod ledger;
 mod link;

@@ -15,6 +15,7 @@ mod context;
 use crate::committer::Committer;
 use crate::consumer::{Handle, Phase, Queue};
 use crate::error;
+use crate::fetched::FetchQueue;
 use crate::groups::{self, Offsets, Partitions};
 use crate::ledger::Mark;
 use crate::link::lock;
@@ -199,9 +200,11 @@ impl Member {
         for (number, mark) in marks {
             let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
             // Before the assignment: a queue that is taken aside later misses what came first.
-            let Some(mut messages) = self.client.split_partition_queue(topic, *number) else { continue };
             let wake = Arc::clone(&self.handle.wake);
-            messages.set_nonempty_callback(move || wake.notify_waiters());
+            let on_message = move || wake.notify_waiters();
+            let Some(messages) = FetchQueue::split(&self.client, topic, *number, on_message) else {
+                continue;
+            };
             lock(&self.handle.state).ledger.assign(epoch, *number, mark.clone(), is_new(*number));
             queues.push(Queue { epoch, messages, is_broken: false });
         }

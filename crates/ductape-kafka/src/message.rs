@@ -5,10 +5,10 @@
 
 use crate::series::Series;
 use bytes::{Bytes, BytesMut};
-use ductape_core::message::Attributes;
+use ductape_core::message::{Attributes, BatchAttributes};
 use ductape_core::wire::{self, Reader};
 use ductape_core::{Key, Message, Timestamp};
-use rdkafka::message::{Header, Headers, OwnedHeaders};
+use rdkafka::message::{Header, OwnedHeaders};
 use std::sync::Arc;
 
 const PREFIX: &str = "ce_";
@@ -63,20 +63,23 @@ pub(crate) struct RecordReader {
 }
 
 impl RecordReader {
-    /// The message of a record, whatever its headers hold.
+    /// The message of a record, whatever its headers hold. What it shares with others it shares within its batch.
     pub(crate) fn read<'h>(
         &mut self,
         record: &Record<'_>,
-        headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
+        batch: &mut BatchAttributes,
+        headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
     ) -> Message {
         let payload = self.payloads.copy(record.payload.unwrap_or_default());
         if let Some(it) = self.series.recognize(headers.clone(), record.key) {
-            let mut message = Message::new(payload, it.id, it.time, it.attributes);
+            let mut message = Message::new(payload, it.id, it.time, batch.like(it.attributes));
             message.key = record.key.map(key);
             return message;
         }
-        let message = read(record, payload, headers.clone(), self.series.attributes());
-        self.series.learn(headers, &message);
+        let named = named(headers);
+        let mut message = read(record, payload, named.clone(), self.series.attributes());
+        self.series.learn(named, &message);
+        message.attributes = batch.like(&message.attributes);
         message
     }
 }
@@ -133,15 +136,11 @@ impl Payloads {
     }
 }
 
-/// The headers of a record. The client library panics on a name that is not UTF-8, which a foreign publisher may
-/// send; such a header is left out and the message delivered.
-pub(crate) fn each_header<H: Headers>(headers: Option<&H>) -> impl Iterator<Item = (&str, &[u8])> + Clone {
-    let count = headers.map_or(0, Headers::count);
-    (0..count).filter_map(move |index| {
-        let look = std::panic::AssertUnwindSafe(|| headers?.try_get(index));
-        let header = std::panic::catch_unwind(look).ok()??;
-        Some((header.key, header.value.unwrap_or_default()))
-    })
+/// Those headers whose names are text. A foreign publisher may send another; the message is delivered without it.
+fn named<'h>(
+    headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
+) -> impl Iterator<Item = (&'h str, &'h [u8])> + Clone {
+    headers.filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
 }
 
 #[cfg(test)]
@@ -149,6 +148,7 @@ mod tests {
     use super::*;
     use ductape_core::message::{DeadLetter, HeaderValue, IdSource, OCTET_STREAM, SessionRef};
     use proptest::prelude::*;
+    use rdkafka::message::Headers as _;
 
     fn full() -> Message {
         let time = Timestamp::from_micros(1_700_000_000_123_456);
@@ -177,13 +177,22 @@ mod tests {
     }
 
     fn read<'h>(record: &Record<'_>, headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone) -> Message {
-        RecordReader::default().read(record, headers)
+        RecordReader::default().read(
+            record,
+            &mut BatchAttributes::new(1),
+            headers.map(|(name, value)| (name.as_bytes(), value)),
+        )
+    }
+
+    fn each_header(headers: &OwnedHeaders) -> impl Iterator<Item = (&str, &[u8])> + Clone {
+        let get = |index| headers.get(index);
+        (0..headers.count()).map(get).map(|header| (header.key, header.value.unwrap_or_default()))
     }
 
     fn read_back(message: &Message) -> Message {
         let headers = headers(message);
         let key = message.key.as_ref().map(Key::as_bytes);
-        read(&record(key, Some(&message.payload)), each_header(Some(&headers)))
+        read(&record(key, Some(&message.payload)), each_header(&headers))
     }
 
     #[test]
@@ -194,7 +203,7 @@ mod tests {
 
     #[test]
     fn messages_share_what_they_have_alike_and_nothing_else() {
-        let mut reader = RecordReader::default();
+        let (mut reader, mut batch) = (RecordReader::default(), BatchAttributes::new(100));
         let other: &[u8] = &[7; 2 * Payloads::TOGETHER];
         let payloads: [&[u8]; 6] = [b"a", b"", &other[..1000], other, b"b", &other[..1024]];
         let types: [&[u8]; 6] = [b"x", b"x", b"y", b"y", b"y", b"x"];
@@ -203,7 +212,11 @@ mod tests {
                 .iter()
                 .zip(types)
                 .map(|(payload, event)| {
-                    reader.read(&record(None, Some(payload)), [("ce_type", event)].into_iter())
+                    reader.read(
+                        &record(None, Some(payload)),
+                        &mut batch,
+                        [(&b"ce_type"[..], event)].into_iter(),
+                    )
                 })
                 .collect();
             assert!(read.iter().map(|message| &message.payload[..]).eq(payloads));
@@ -215,7 +228,7 @@ mod tests {
     #[test]
     fn headers_are_those_of_the_binding() {
         let headers = headers(&full());
-        let names: Vec<_> = each_header(Some(&headers)).map(|(name, _)| name.to_owned()).collect();
+        let names: Vec<_> = each_header(&headers).map(|(name, _)| name.to_owned()).collect();
         let attributes =
             ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type", "ce_partitionkey"];
         assert_eq!(&names[..attributes.len()], attributes);
@@ -240,18 +253,14 @@ mod tests {
 
     #[test]
     fn a_header_whose_name_is_no_text_is_left_out() {
-        struct Odd;
-        impl Headers for Odd {
-            fn count(&self) -> usize {
-                2
-            }
-            fn try_get(&self, index: usize) -> Option<Header<'_, &[u8]>> {
-                assert!(index > 0, "as the client library does");
-                Some(Header { key: "good", value: None })
-            }
+        let headers: [(&[u8], &[u8]); 2] = [(b"\xff", b"1"), (b"good", b"2")];
+        let mut reader = RecordReader::default();
+        for _ in 0..4 {
+            let batch = &mut BatchAttributes::new(1);
+            let read = reader.read(&record(None, Some(b"x")), batch, headers.into_iter());
+            let names: Vec<_> = read.headers.iter().map(|(name, _)| name.to_string()).collect();
+            assert_eq!(names, ["good"]);
         }
-        let names: Vec<_> = each_header(Some(&Odd)).map(|(name, _)| name).collect();
-        assert_eq!(names, ["good"]);
     }
 
     fn name() -> impl Strategy<Value = String> {

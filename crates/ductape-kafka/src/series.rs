@@ -30,10 +30,10 @@ enum Part {
 
 /// What is a message's own, and what it shares.
 #[derive(Debug)]
-pub(crate) struct Recognized {
+pub(crate) struct Recognized<'s> {
     pub(crate) id: MessageId,
     pub(crate) time: Timestamp,
-    pub(crate) attributes: Arc<Attributes>,
+    pub(crate) attributes: &'s Arc<Attributes>,
 }
 
 impl Series {
@@ -45,13 +45,13 @@ impl Series {
     /// Reads a message that is like the last ones.
     pub(crate) fn recognize<'h>(
         &self,
-        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+        headers: impl IntoIterator<Item = (&'h [u8], &'h [u8])>,
         key: Option<&[u8]>,
-    ) -> Option<Recognized> {
+    ) -> Option<Recognized<'_>> {
         let (mut id, mut time, mut known) = (None, None, self.headers.iter());
         for (name, value) in headers {
             let (expected, part) = known.next()?;
-            if **expected != *name {
+            if expected.as_bytes() != name {
                 return None;
             }
             match part {
@@ -66,7 +66,7 @@ impl Series {
         if known.next().is_some() {
             return None;
         }
-        Some(Recognized { id: id?, time: time?, attributes: Arc::clone(self.attributes.as_ref()?) })
+        Some(Recognized { id: id?, time: time?, attributes: self.attributes.as_ref()? })
     }
 
     /// Takes a message in that was made of these headers by core's reader. By the second of two that share their
@@ -126,10 +126,14 @@ mod tests {
         headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
+    fn bytes_of(headers: &Headers) -> impl Iterator<Item = (&[u8], &[u8])> {
+        each(headers).map(|(name, value)| (name.as_bytes(), value))
+    }
+
     /// Reads as a provider does, and says whether the message was recognized.
     fn read(series: &mut Series, headers: &Headers, key: Option<&str>) -> (Message, bool) {
-        if let Some(it) = series.recognize(each(headers), key.map(str::as_bytes)) {
-            let mut message = Message::new("", it.id, it.time, it.attributes);
+        if let Some(it) = series.recognize(bytes_of(headers), key.map(str::as_bytes)) {
+            let mut message = Message::new("", it.id, it.time, Arc::clone(it.attributes));
             message.key = key.map(Into::into);
             return (message, true);
         }
@@ -186,7 +190,7 @@ mod tests {
         }
         let mut short = headers(&plain);
         short.pop();
-        assert!(series.recognize(each(&short), None).is_none());
+        assert!(series.recognize(bytes_of(&short), None).is_none());
         assert!(series.recognize(std::iter::empty(), None).is_none());
     }
 

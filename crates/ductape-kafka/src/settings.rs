@@ -13,6 +13,9 @@ use std::time::Duration;
 const QUEUE_KBYTES: &str = "131072";
 /// What a consumer fetches ahead of each partition, in KiB: two full fetches.
 const PREFETCH_KBYTES: &str = "2048";
+/// How long a server keeps a fetch that has nothing to answer, in milliseconds. One is under way for each server, and is of
+/// the partitions that had little fetched when it was sent: where those are at their ends, the others wait for it.
+const FETCH_WAIT: &str = "100";
 /// How often a member says that it lives, and so how soon it learns that another comes or goes.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The member that has not said so for this long is gone, and others get its partitions.
@@ -121,7 +124,7 @@ impl Settings {
             ("session.timeout.ms", SESSION),
             ("queued.max.messages.kbytes", PREFETCH_KBYTES),
             ("queued.min.messages", "2000"),
-            ("fetch.wait.max.ms", "500"),
+            ("fetch.wait.max.ms", FETCH_WAIT),
             ("fetch.error.backoff.ms", "50"),
             ("fetch.queue.backoff.ms", "10"),
             ("topic.metadata.refresh.fast.interval.ms", "50"),
