@@ -58,6 +58,7 @@ mod peers;
 mod pick;
 mod publisher;
 mod queue;
+mod recent;
 mod request;
 mod room;
 mod schema;

@@ -3,7 +3,7 @@
 
 use crate::error::Fault;
 use crate::ids::{DestinationId, sequence};
-use crate::message::{Blobs, stored_bytes};
+use crate::message::NewRow;
 use crate::request::Request;
 use crate::room::Room;
 use crate::store::Store;
@@ -35,6 +35,8 @@ pub(crate) struct Append {
     pub(crate) destination: DestinationId,
     pub(crate) name: Arc<str>,
     pub(crate) batch: Vec<Message>,
+    /// Those of the batch, in its order.
+    pub(crate) rows: Vec<NewRow>,
     /// Whether the commit must be on the disk.
     pub(crate) full: bool,
     /// The most that all messages in the file may take.
@@ -57,10 +59,11 @@ impl Request for Append {
 
     fn run(&self, store: &mut Store) -> Result<Self::Answer, Fault> {
         let mut room = Room::new(self);
-        let size = |message| room.take(store, stored_bytes(message) as i64);
-        let mut results = self.batch.iter().map(size).collect::<Result<Vec<_>, Fault>>()?;
+        let size = |row: &NewRow| room.take(store, row.bytes);
+        let mut results = self.rows.iter().map(size).collect::<Result<Vec<_>, Fault>>()?;
         let mut tail = store.tail(self.destination)?;
-        store.insert_all(self.destination, &mut tail, &self.batch, &mut results)?;
+        let messages = self.batch.iter().zip(&self.rows);
+        store.insert_all(self.destination, &mut tail, messages, &mut results)?;
         store.appended(self.destination, &tail, self.now);
         Ok(results)
     }
@@ -115,35 +118,39 @@ impl Store {
     }
 
     /// Appends those that have room, by their size in `places`, which becomes their sequence.
-    fn insert_all(
+    fn insert_all<'m>(
         &mut self,
         destination: DestinationId,
         tail: &mut Tail,
-        batch: &[Message],
+        messages: impl Iterator<Item = (&'m Message, &'m NewRow)>,
         places: &mut [Result<i64>],
     ) -> rusqlite::Result<()> {
-        let Store { connection, attributes, .. } = self;
+        let Store { connection, attributes, recent, .. } = self;
+        let mut recent = recent.run_mut(destination);
         // Looked up once: finding it among the compiled ones takes as long as half an insert.
         let mut insert = connection.prepare_cached(INSERT)?;
-        let (mut blobs, mut bound) = (Blobs::default(), Bound::default());
-        for (message, place) in batch.iter().zip(places) {
+        let mut bound = Bound::default();
+        for ((message, row), place) in messages.zip(places) {
             let Ok(place) = place else { continue };
             tail.finish += *place;
             if bound.attributes.is_none_or(|last| !Arc::ptr_eq(last, &message.attributes)) {
                 insert.raw_bind_parameter(2, attributes.store(connection, &message.attributes)?.column())?;
                 bound.attributes = Some(&message.attributes);
             }
-            let columns = blobs.columns(message);
+            let columns = row.columns(message);
             insert.raw_bind_parameter(1, destination.message(tail.next))?;
             insert.raw_bind_parameter(3, columns.time)?;
             insert.raw_bind_parameter(4, ToSqlOutput::Borrowed(columns.uid))?;
             insert.raw_bind_parameter(5, tail.finish)?;
-            insert.raw_bind_parameter(6, columns.digest())?;
+            insert.raw_bind_parameter(6, row.digest())?;
             bound.optional[0].bind(&mut insert, 7, columns.key)?;
             bound.optional[1].bind(&mut insert, 8, columns.headers)?;
             bound.optional[2].bind(&mut insert, 9, columns.extensions)?;
             insert.raw_bind_parameter(10, columns.payload)?;
             insert.raw_execute()?;
+            if let Some(run) = &mut recent {
+                run.append(tail.next, message);
+            }
             *place = tail.next;
             tail.next += 1;
         }

@@ -31,55 +31,53 @@ pub(crate) const SELECT_RANGE: &str = "SELECT id, attributes, time, uid, key, he
 pub(crate) const SELECT_ONE: &str =
     "SELECT id, attributes, time, uid, key, headers, extensions, payload, digest FROM message WHERE id = ?";
 
-/// Metadata as blobs, reused from message to message.
-#[derive(Default)]
-pub(crate) struct Blobs {
-    headers: Vec<u8>,
-    extensions: Vec<u8>,
+/// What of a message's row has to be worked out. Whoever publishes does that, and not the thread that all wait for.
+pub(crate) struct NewRow {
+    /// The bytes that the message takes in the file, its fixed columns aside.
+    pub(crate) bytes: i64,
+    headers: Box<[u8]>,
+    extensions: Box<[u8]>,
+    digest: i32,
 }
 
-impl Blobs {
-    /// Encodes what this message has of headers and extensions.
-    fn encode(&mut self, message: &Message) {
-        self.headers.clear();
-        self.extensions.clear();
+impl NewRow {
+    /// The row of this message.
+    pub(crate) fn of(message: &Message) -> Self {
+        let (mut headers, mut extensions) = (Vec::new(), Vec::new());
         for (name, value) in message.headers.iter() {
-            put_pair(&mut self.headers, name.as_bytes(), value.as_bytes());
+            put_pair(&mut headers, name.as_bytes(), value.as_bytes());
         }
-        if let Some(extensions) = &message.extensions {
-            let put = |name: &str, value: &str| {
-                put_pair(&mut self.extensions, name.as_bytes(), value.as_bytes());
-            };
-            wire::write_extensions(extensions, put);
+        if let Some(some) = &message.extensions {
+            wire::write_extensions(some, |name: &str, value: &str| {
+                put_pair(&mut extensions, name.as_bytes(), value.as_bytes());
+            });
         }
+        let (headers, extensions) = (headers.into_boxed_slice(), extensions.into_boxed_slice());
+        let mut row = NewRow { bytes: 0, headers, extensions, digest: 0 };
+        let columns = row.columns(message);
+        let optional = [columns.key, columns.headers, columns.extensions];
+        let others: usize = optional.into_iter().flatten().map(<[u8]>::len).sum();
+        (row.bytes, row.digest) = ((columns.payload.len() + others) as i64, columns.digest());
+        row
     }
 
-    /// The row of a message.
-    pub(crate) fn columns<'r>(&'r mut self, message: &'r Message) -> Columns<'r> {
-        self.encode(message);
+    /// The columns of this message, whose row it is.
+    pub(crate) fn columns<'r>(&'r self, message: &'r Message) -> Columns<'r> {
+        let unless_empty = |blob: &'r [u8]| (!blob.is_empty()).then_some(blob);
         Columns {
             time: message.time.as_micros(),
             uid: id_column(&message.id),
             key: message.key.as_ref().map(|key| key.as_bytes()),
-            headers: (!self.headers.is_empty()).then_some(self.headers.as_slice()),
-            extensions: (!self.extensions.is_empty()).then_some(self.extensions.as_slice()),
+            headers: unless_empty(&self.headers),
+            extensions: unless_empty(&self.extensions),
             payload: &message.payload,
         }
     }
-}
 
-/// The bytes that a message takes in the file, its fixed columns aside.
-pub(crate) fn stored_bytes(message: &Message) -> usize {
-    let key = message.key.as_ref().map_or(0, |key| key.as_bytes().len());
-    let headers: usize =
-        message.headers.iter().map(|(name, value)| pair_bytes(name.as_bytes(), value.as_bytes())).sum();
-    let mut extensions = 0;
-    if let Some(some) = &message.extensions {
-        wire::write_extensions(some, |name: &str, value: &str| {
-            extensions += pair_bytes(name.as_bytes(), value.as_bytes());
-        });
+    /// What tells damage.
+    pub(crate) fn digest(&self) -> i32 {
+        self.digest
     }
-    message.payload.len() + key + headers + extensions
 }
 
 /// An id as its column holds it: 16 bytes where it is a UUID, else text.
@@ -199,11 +197,6 @@ pub(crate) fn put_pair(blob: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         blob.extend_from_slice(&(part.len() as u32).to_le_bytes());
         blob.extend_from_slice(part);
     }
-}
-
-/// What [`put_pair`] appends.
-fn pair_bytes(name: &[u8], value: &[u8]) -> usize {
-    2 * size_of::<u32>() + name.len() + value.len()
 }
 
 /// The names and values of a blob, in order.

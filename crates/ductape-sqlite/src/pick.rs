@@ -164,6 +164,10 @@ impl<'a> Picker<'a> {
             return Ok(head);
         }
         let (group, destination) = (self.ask.member.group, self.ask.member.destination);
+        let (head, is_all) = self.take_recent(store, head)?;
+        if is_all || self.full() {
+            return Ok(head);
+        }
         let mut statement = store.connection.prepare_cached(message::SELECT_RANGE)?;
         let mut rows = statement.query([destination.message(head), destination.end()])?;
         let mut next = head;
@@ -186,6 +190,27 @@ impl<'a> Picker<'a> {
             next = seq + 1;
         }
         Ok(next)
+    }
+
+    /// Takes what need not be read from the file, as far as nothing stands in its way. Answers where the head is then, and
+    /// whether nothing is behind it.
+    fn take_recent(&mut self, store: &mut Store, head: i64) -> Result<(i64, bool), Fault> {
+        let (group, destination) = (self.ask.member.group, self.ask.member.destination);
+        let (mut run, mut next) = (store.recent.take(destination, group, head), head);
+        while !self.full()
+            && let Some(message) = run.get(next)
+        {
+            let key = message.key.as_ref().map_or(KeyHash::NONE, |key| KeyHash::of(key.as_bytes()));
+            if self.blocked_until(store, next, key)?.is_some() {
+                break;
+            }
+            let Some(message) = run.hand_out(group, next) else { break };
+            self.take(Entry { seq: next, key, attempt: 1 }, message);
+            next += 1;
+        }
+        let is_all = run.is_end(next);
+        store.recent.put_back(destination, group, next, run);
+        Ok((next, is_all))
     }
 
     /// Until when an earlier message of its key stands in the way of this one, unless somebody moves that;
@@ -261,11 +286,14 @@ mod tests {
             message.key = Some(key.into());
             message
         };
-        let (batch, name) = (keys.map(message).collect(), Arc::clone(&member.destination_name));
+        let batch: Vec<_> = keys.map(message).collect();
+        let (rows, name) =
+            (batch.iter().map(message::NewRow::of).collect(), Arc::clone(&member.destination_name));
         let append = Append {
             destination: member.destination,
             name,
             batch,
+            rows,
             full: false,
             max_bytes: None,
             now: START,
@@ -302,5 +330,43 @@ mod tests {
         assert_eq!((key(&second), second.attempt), (&b"quick"[..], 2));
         let rest = claim(store, &quick, now);
         assert_eq!(rest.next, Some(now.saturating_add(LEASE)), "and rests when it has seen all");
+    }
+
+    /// The payloads of what a claim of so many gives, in a transaction of its own.
+    fn claimed(store: &mut Store, member: &Member, max: usize) -> Vec<Vec<u8>> {
+        store.begun().unwrap();
+        let claim =
+            Claim { member: member.clone(), max, max_in_flight: usize::MAX, lease: LEASE, now: START };
+        let deliveries = run(store, claim).deliveries;
+        deliveries.into_iter().map(|delivery| delivery.message.payload.to_vec()).collect()
+    }
+
+    #[test]
+    fn what_was_just_published_is_not_read_from_the_file_unless_another_wrote_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        std::fs::File::create(&path).unwrap();
+        let store = &mut open(&path);
+        run(store, Ensure { destination: Destination::new("orders", "billing"), retain: None });
+        let member = join(store);
+        assert!(claimed(store, &member, 9).is_empty());
+        let alter = |connection: &rusqlite::Connection, id: &str| {
+            connection
+                .execute_batch(&format!(
+                    "UPDATE message SET payload = x'00' WHERE id = (SELECT {id}(id) FROM message)"
+                ))
+                .unwrap();
+        };
+        publish(store, &member, ["k"; 3].into_iter());
+        // By this connection, as nobody does.
+        alter(&store.connection, "max");
+        assert_eq!(claimed(store, &member, 1), [b"m"]);
+        assert_eq!(claimed(store, &member, 9), [b"m", b"m"], "they are not read");
+        publish(store, &member, ["k"; 3].into_iter());
+        alter(&schema::open(&path, Instant::now() + LEASE).unwrap(), "max");
+        store.begun().unwrap();
+        assert_eq!(claimed(store, &member, 2), [b"m", b"m"]);
+        let claim = Claim { member, max: 1, max_in_flight: usize::MAX, lease: LEASE, now: START };
+        assert!(claim.run(store).is_err(), "it is read, and is not as it was written");
     }
 }

@@ -3,6 +3,7 @@
 use crate::broker::Link;
 use crate::ids::DestinationId;
 use crate::log::Append;
+use crate::message::NewRow;
 use async_trait::async_trait;
 use ductape_core::{Message, Position, Publisher, Result};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ impl SqlitePublisher {
             destination: self.destination,
             name: Arc::clone(&self.name),
             weight: batch.iter().map(|message| message.size() + 64).sum(),
+            rows: batch.iter().map(NewRow::of).collect(),
             batch,
             full: settings.full,
             max_bytes: settings.max_bytes,

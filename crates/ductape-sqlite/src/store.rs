@@ -4,6 +4,7 @@ use crate::attributes::AttributeCache;
 use crate::ids::{ConsumerId, DestinationId};
 use crate::log::Tail;
 use crate::peers::Peers;
+use crate::recent::Recent;
 use crate::wakes::Wakes;
 use ductape_core::Timestamp;
 use rusqlite::{CachedStatement, Connection, Result};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub(crate) struct Store {
     pub(crate) connection: Connection,
     pub(crate) attributes: AttributeCache,
+    /// Messages that need not be read from the file.
+    pub(crate) recent: Recent,
     /// The consumers of this process that have not left.
     pub(crate) members: HashSet<ConsumerId>,
     pub(crate) peers: Peers,
@@ -43,6 +46,7 @@ impl Store {
         Store {
             connection,
             attributes: AttributeCache::default(),
+            recent: Recent::default(),
             members: HashSet::new(),
             peers: Peers::new(path, wakes),
             transaction: Transaction::default(),
@@ -52,6 +56,13 @@ impl Store {
     /// A statement, compiled once.
     pub(crate) fn statement(&self, sql: &str) -> Result<CachedStatement<'_>> {
         self.connection.prepare_cached(sql)
+    }
+
+    /// A transaction has begun: looks whether others have written to the file since the last one.
+    pub(crate) fn begun(&mut self) -> Result<()> {
+        let version = self.statement("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        self.recent.begun(version);
+        Ok(())
     }
 
     /// Deletes what the transaction's settlements have freed.
@@ -69,6 +80,7 @@ impl Store {
     pub(crate) fn rolled_back(&mut self) {
         self.transaction = Transaction::default();
         self.attributes.clear();
+        self.recent.forget();
     }
 
     /// Takes over what a transaction did, and says what is to follow.
@@ -77,6 +89,8 @@ impl Store {
         self.members.extend(&done.joined);
         for left in &done.left {
             self.members.remove(left);
+            // It may have been the last that read what is kept.
+            self.recent.forget();
         }
         done
     }

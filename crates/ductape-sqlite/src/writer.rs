@@ -211,6 +211,8 @@ impl Writer {
             return Ok(());
         }
         let connection = schema::open(&self.path, deadline)?;
+        // Another connection counts versions in its own way.
+        self.store.recent.forget();
         (self.store.connection, self.checkpointer) =
             prepared(connection, self.identity, &self.turn, &self.path, deadline)?;
         (self.full, self.spoiled) = (false, false);
@@ -300,6 +302,7 @@ fn told(error: &Error, doubtful: bool) -> Error {
 
 /// Does all of a transaction but its commit, and answers which processes it is to wake.
 fn prepare(store: &mut Store, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<HashSet<PeerId>> {
+    store.begun()?;
     for job in jobs {
         job.run(store)?;
     }

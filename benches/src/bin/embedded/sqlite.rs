@@ -56,7 +56,7 @@ fn beside_a_loop(
 ) -> Result<()> {
     // Never so few that opening and stopping weigh.
     let count = match durability {
-        Durability::Full => 50_000 / effort.divisor.min(2),
+        Durability::Full => 200_000 / effort.divisor.min(2),
         Durability::Normal => 200_000 / effort.divisor.min(2),
     };
     let mut files = Files::new()?;
