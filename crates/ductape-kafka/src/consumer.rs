@@ -193,25 +193,25 @@ impl Queues {
         let (count, mut batch) = (self.partitions.len(), BatchAttributes::new(room));
         for turn in 0..count {
             let Queue { epoch, messages, is_broken } = &mut self.partitions[(self.next + turn) % count];
-            if *is_broken {
+            // Also where reading panics: what is behind is not taken then.
+            if std::mem::replace(is_broken, true) {
                 continue;
             }
             let (reader, fresh, fault) = (&mut self.reader, &mut self.fresh, &mut self.fault);
-            let taken = messages.take(room - fresh.len(), |fetched| match fetched {
+            let taken = messages.take(room.saturating_sub(fresh.len()), |fetched| match fetched {
                 Ok(message) => {
-                    fresh.push((
-                        *epoch,
-                        message.offset(),
-                        delivery(reader, &mut batch, topic, *epoch, message),
-                    ));
+                    let delivery = delivery(reader, &mut batch, topic, *epoch, message);
+                    fresh.push((*epoch, message.offset(), delivery));
                     ControlFlow::Continue(())
                 }
                 Err(error) => {
-                    *fault = error::fetching(&error).or(fault.take());
-                    if error::is_unreadable(&error) {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
+                    // One that costs the consumer is told whatever comes with it.
+                    let known = fault.take();
+                    let costs = known.as_ref().is_some_and(|known| known.kind() == ErrorKind::ConnectionLost);
+                    *fault = if costs { known } else { error::fetching(&error).or(known) };
+                    match error::is_unreadable(&error) {
+                        true => ControlFlow::Break(()),
+                        false => ControlFlow::Continue(()),
                     }
                 }
             });

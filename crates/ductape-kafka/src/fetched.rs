@@ -1,37 +1,44 @@
-//! What the client library has fetched of a partition, taken many at once.
+//! What the client library has fetched of a partition.
 //!
-//! rdkafka hands out an event a message; for each it asks the clock several times, takes several locks and allocates. This
-//! takes what is there by one call of librdkafka (`rd_kafka_consume_batch_queue`), and reads headers where they lie.
-#![allow(unsafe_code, reason = "rdkafka takes one message at a time")]
+//! As rdkafka's own queue, whose every message has the clock asked twice, a place on the heap, and its headers' names looked
+//! through for what is no text, which it cannot hand out.
+//!
+//! Not by `rd_kafka_consume_batch_queue`, which takes many at once: where an error came in a message's place, it has the
+//! partition go on behind that message at the next rebalance, and says nothing of a topic that is gone.
+#![allow(unsafe_code, reason = "rdkafka does not hand out headers whose names are no text")]
 
 use crate::member::MemberContext;
 use crate::message::Record;
 use ductape_core::Timestamp;
+use rdkafka::ClientContext as _;
 use rdkafka::bindings as native;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
-use rdkafka::types::{RDKafkaHeaders, RDKafkaMessage, RDKafkaQueue, RDKafkaRespErr};
+use rdkafka::error::{IsError as _, KafkaError};
+use rdkafka::types::{RDKafkaEvent, RDKafkaHeaders, RDKafkaMessage, RDKafkaQueue, RDKafkaRespErr};
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-/// The most messages that one call takes. What is taken and not looked at is thrown away, so not too many.
-const MOST: usize = 128;
 /// The time of a message that has none.
 const NO_TIME: i64 = -1;
 
 /// The queue of one partition, apart from the others'.
 pub(crate) struct FetchQueue {
-    queue: NonNull<RDKafkaQueue>,
-    /// The same queue, which keeps the client and calls back.
+    queue: Queue,
+    partition: i32,
+    client: Arc<BaseConsumer<MemberContext>>,
+    /// The same queue, which calls back.
     _kept: PartitionQueue<MemberContext>,
 }
 
+/// A reference of one's own to a queue, which is to go before its client.
+struct Queue(NonNull<RDKafkaQueue>);
+
 // SAFETY: librdkafka's queues are locked inside; any thread may use them.
-unsafe impl Send for FetchQueue {}
+unsafe impl Send for Queue {}
 
 impl FetchQueue {
     /// The queue of a partition; `on_message` is called when it is empty no more. None where there is no such partition.
@@ -46,11 +53,12 @@ impl FetchQueue {
         let mut kept = client.split_partition_queue(topic, partition)?;
         kept.set_nonempty_callback(on_message);
         let name = CString::new(topic).ok()?;
-        // SAFETY: the client lives for as long as `kept`, and the name for as long as the call.
+        // SAFETY: the client is there, and the name lives for as long as the call.
         let queue = unsafe {
             native::rd_kafka_queue_get_partition(client.client().native_ptr(), name.as_ptr(), partition)
         };
-        Some(FetchQueue { queue: NonNull::new(queue)?, _kept: kept })
+        let queue = Queue(NonNull::new(queue)?);
+        Some(FetchQueue { queue, partition, client: Arc::clone(client), _kept: kept })
     }
 
     /// Hands up to `room` messages to `each`, and errors as they come between them, until that breaks off. Does not wait.
@@ -60,75 +68,97 @@ impl FetchQueue {
         mut each: impl FnMut(Result<&Fetched<'_>, KafkaError>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let mut left = room;
-        while left > 0 {
-            let mut chunk = Chunk::take(self, left);
-            if chunk.len == 0 {
-                break;
-            }
-            left -= chunk.len;
-            while let Some(message) = chunk.next() {
-                each(message.error().map_or(Ok(&message), Err))?;
+        while left > 0
+            && let Some(event) = self.queue.poll()
+        {
+            match event.kind() {
+                native::RD_KAFKA_EVENT_FETCH => {
+                    let Some(message) = event.message() else { continue };
+                    let error = message.error();
+                    left -= usize::from(error.is_none());
+                    each(error.map_or(Ok(&message), |code| Err(self.error(code))))?;
+                }
+                native::RD_KAFKA_EVENT_ERROR => {
+                    let (code, reason) = event.error();
+                    self.client.context().error(KafkaError::Global(code.into()), &reason);
+                    if code.is_error() {
+                        each(Err(self.error(code)))?;
+                    }
+                }
+                // All others come by the member's own queue.
+                _ => {}
             }
         }
         ControlFlow::Continue(())
     }
+
+    fn error(&self, code: RDKafkaRespErr) -> KafkaError {
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => KafkaError::PartitionEOF(self.partition),
+            code => KafkaError::MessageConsumption(code.into()),
+        }
+    }
 }
 
-impl Drop for FetchQueue {
+impl Queue {
+    fn poll(&self) -> Option<Event> {
+        // SAFETY: the queue is there.
+        NonNull::new(unsafe { native::rd_kafka_queue_poll(self.0.as_ptr(), 0) }).map(Event)
+    }
+}
+
+impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: it is this one's own reference, and its client is still there.
-        unsafe { native::rd_kafka_queue_destroy(self.queue.as_ptr()) }
+        unsafe { native::rd_kafka_queue_destroy(self.0.as_ptr()) }
     }
 }
 
-/// What one call took, and who looks at it has not seen.
-struct Chunk {
-    messages: [*mut RDKafkaMessage; MOST],
-    seen: usize,
-    len: usize,
-}
+/// What the client library has to tell. A message of it is there for as long as it is.
+struct Event(NonNull<RDKafkaEvent>);
 
-impl Chunk {
-    fn take(queue: &mut FetchQueue, room: usize) -> Self {
-        let mut messages = [ptr::null_mut(); MOST];
-        let (into, most) = (messages.as_mut_ptr(), room.min(MOST));
-        // SAFETY: there is room for so many, and nobody else writes there.
-        let taken = unsafe { native::rd_kafka_consume_batch_queue(queue.queue.as_ptr(), 0, into, most) };
-        // Below zero it took none.
-        Chunk { messages, seen: 0, len: usize::try_from(taken).unwrap_or(0) }
+impl Event {
+    fn kind(&self) -> i32 {
+        // SAFETY: the event is there.
+        unsafe { native::rd_kafka_event_type(self.0.as_ptr()) }
     }
 
-    fn next(&mut self) -> Option<Fetched<'_>> {
-        let message = *self.messages[..self.len].get(self.seen)?;
-        self.seen += 1;
-        Some(Fetched(NonNull::new(message)?, PhantomData))
+    fn message(&self) -> Option<Fetched<'_>> {
+        // SAFETY: the event is there. It owns the message.
+        let message = unsafe { native::rd_kafka_event_message_next(self.0.as_ptr()) };
+        Some(Fetched(NonNull::new(message.cast_mut())?, PhantomData))
+    }
+
+    fn error(&self) -> (RDKafkaRespErr, String) {
+        // SAFETY: the event is there, and its text with it.
+        unsafe {
+            let reason = native::rd_kafka_event_error_string(self.0.as_ptr());
+            let reason = NonNull::new(reason.cast_mut()).map(|reason| CStr::from_ptr(reason.as_ptr()));
+            let reason = reason.map(|reason| reason.to_string_lossy().trim().to_owned());
+            (native::rd_kafka_event_error(self.0.as_ptr()), reason.unwrap_or_default())
+        }
     }
 }
 
-impl Drop for Chunk {
+impl Drop for Event {
     fn drop(&mut self) {
-        while self.next().is_some() {}
+        // SAFETY: only this one has it.
+        unsafe { native::rd_kafka_event_destroy(self.0.as_ptr()) }
     }
 }
 
 /// A message as the client library holds it.
-pub(crate) struct Fetched<'c>(NonNull<RDKafkaMessage>, PhantomData<&'c Chunk>);
+pub(crate) struct Fetched<'e>(NonNull<RDKafkaMessage>, PhantomData<&'e Event>);
 
 impl Fetched<'_> {
     fn native(&self) -> &RDKafkaMessage {
-        // SAFETY: it is destroyed with `self` and not before.
+        // SAFETY: it is there for as long as its event.
         unsafe { self.0.as_ref() }
     }
 
     /// What came in a message's place.
-    fn error(&self) -> Option<KafkaError> {
-        match self.native().err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => None,
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
-                Some(KafkaError::PartitionEOF(self.native().partition))
-            }
-            error => Some(KafkaError::MessageConsumption(error.into())),
-        }
+    fn error(&self) -> Option<RDKafkaRespErr> {
+        Some(self.native().err).filter(|code| code.is_error())
     }
 
     pub(crate) fn offset(&self) -> i64 {
@@ -158,13 +188,6 @@ impl Fetched<'_> {
         let answer = unsafe { native::rd_kafka_message_headers(self.0.as_ptr(), &mut headers) };
         let is_there = answer == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
         HeaderBytes { headers: if is_there { headers } else { ptr::null_mut() }, next: 0, of: PhantomData }
-    }
-}
-
-impl Drop for Fetched<'_> {
-    fn drop(&mut self) {
-        // SAFETY: only this one has it.
-        unsafe { native::rd_kafka_message_destroy(self.0.as_ptr()) }
     }
 }
 
