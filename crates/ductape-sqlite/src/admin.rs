@@ -189,6 +189,8 @@ impl Store {
         self.statement("DELETE FROM consumer_group WHERE id = ?")?.execute([group.0])?;
         let stragglers = left_behind.into_iter().map(|seq| (destination, seq));
         self.transaction.stragglers.extend(stragglers);
+        // Nothing is kept for it any more.
+        self.recent.forget();
         Ok(())
     }
 }

@@ -34,9 +34,7 @@ pub(crate) struct Tail {
 pub(crate) struct Append {
     pub(crate) destination: DestinationId,
     pub(crate) name: Arc<str>,
-    pub(crate) batch: Vec<Message>,
-    /// Those of the batch, in its order.
-    pub(crate) rows: Vec<NewRow>,
+    pub(crate) batch: Vec<(Message, NewRow)>,
     /// Whether the commit must be on the disk.
     pub(crate) full: bool,
     /// The most that all messages in the file may take.
@@ -59,11 +57,10 @@ impl Request for Append {
 
     fn run(&self, store: &mut Store) -> Result<Self::Answer, Fault> {
         let mut room = Room::new(self);
-        let size = |row: &NewRow| room.take(store, row.bytes);
-        let mut results = self.rows.iter().map(size).collect::<Result<Vec<_>, Fault>>()?;
+        let mut size = |row: &NewRow| room.take(store, row.bytes);
+        let mut results = self.batch.iter().map(|(_, row)| size(row)).collect::<Result<Vec<_>, Fault>>()?;
         let mut tail = store.tail(self.destination)?;
-        let messages = self.batch.iter().zip(&self.rows);
-        store.insert_all(self.destination, &mut tail, messages, &mut results)?;
+        store.insert_all(self.destination, &mut tail, &self.batch, &mut results)?;
         store.appended(self.destination, &tail, self.now);
         Ok(results)
     }
@@ -118,19 +115,18 @@ impl Store {
     }
 
     /// Appends those that have room, by their size in `places`, which becomes their sequence.
-    fn insert_all<'m>(
+    fn insert_all(
         &mut self,
         destination: DestinationId,
         tail: &mut Tail,
-        messages: impl Iterator<Item = (&'m Message, &'m NewRow)>,
+        batch: &[(Message, NewRow)],
         places: &mut [Result<i64>],
     ) -> rusqlite::Result<()> {
         let Store { connection, attributes, recent, .. } = self;
-        let mut recent = recent.run_mut(destination);
         // Looked up once: finding it among the compiled ones takes as long as half an insert.
         let mut insert = connection.prepare_cached(INSERT)?;
         let mut bound = Bound::default();
-        for ((message, row), place) in messages.zip(places) {
+        for ((message, row), place) in batch.iter().zip(places) {
             let Ok(place) = place else { continue };
             tail.finish += *place;
             if bound.attributes.is_none_or(|last| !Arc::ptr_eq(last, &message.attributes)) {
@@ -148,9 +144,7 @@ impl Store {
             bound.optional[2].bind(&mut insert, 9, columns.extensions)?;
             insert.raw_bind_parameter(10, columns.payload)?;
             insert.raw_execute()?;
-            if let Some(run) = &mut recent {
-                run.append(tail.next, message);
-            }
+            recent.append(destination, tail.next, message, row.bytes);
             *place = tail.next;
             tail.next += 1;
         }

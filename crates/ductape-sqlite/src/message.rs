@@ -31,6 +31,9 @@ pub(crate) const SELECT_RANGE: &str = "SELECT id, attributes, time, uid, key, he
 pub(crate) const SELECT_ONE: &str =
     "SELECT id, attributes, time, uid, key, headers, extensions, payload, digest FROM message WHERE id = ?";
 
+/// Bytes of a row's fixed columns, and of what SQLite keeps with it, roughly.
+const FIXED: usize = 64;
+
 /// What of a message's row has to be worked out. Whoever publishes does that, and not the thread that all wait for.
 pub(crate) struct NewRow {
     /// The bytes that the message takes in the file, its fixed columns aside.
@@ -42,7 +45,7 @@ pub(crate) struct NewRow {
 
 impl NewRow {
     /// The row of this message.
-    pub(crate) fn of(message: &Message) -> Self {
+    fn of(message: &Message) -> Self {
         let (mut headers, mut extensions) = (Vec::new(), Vec::new());
         for (name, value) in message.headers.iter() {
             put_pair(&mut headers, name.as_bytes(), value.as_bytes());
@@ -59,6 +62,17 @@ impl NewRow {
         let others: usize = optional.into_iter().flatten().map(<[u8]>::len).sum();
         (row.bytes, row.digest) = ((columns.payload.len() + others) as i64, columns.digest());
         row
+    }
+
+    /// A message with its row.
+    pub(crate) fn beside(message: Message) -> (Message, Self) {
+        let row = NewRow::of(&message);
+        (message, row)
+    }
+
+    /// What it adds to a transaction, in bytes, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes as usize + FIXED
     }
 
     /// The columns of this message, whose row it is.

@@ -22,11 +22,11 @@ impl SqlitePublisher {
 
     async fn append(&self, batch: Vec<Message>) -> Result<Vec<Result<i64>>> {
         let settings = &self.link.settings;
+        let batch: Vec<_> = batch.into_iter().map(NewRow::beside).collect();
         let request = Append {
             destination: self.destination,
             name: Arc::clone(&self.name),
-            weight: batch.iter().map(|message| message.size() + 64).sum(),
-            rows: batch.iter().map(NewRow::of).collect(),
+            weight: batch.iter().map(|(_, row)| row.weight()).sum(),
             batch,
             full: settings.full,
             max_bytes: settings.max_bytes,

@@ -11,12 +11,16 @@
 //! (`PRAGMA data_version`). Who finds its head elsewhere reads the file.
 
 use crate::ids::{DestinationId, GroupId};
-use ductape_core::Message;
+use bytes::{Bytes, BytesMut};
+use ductape_core::message::Extensions;
+use ductape_core::{Key, Message};
 use std::collections::{HashMap, VecDeque};
 
-/// The most messages of a run, and their most bytes.
+/// The most messages of a run, and the most bytes of all runs.
 const MOST_MESSAGES: usize = 4096;
 const MOST_BYTES: usize = 4 << 20;
+/// What a message takes beside its bytes, roughly.
+const FIXED: usize = 256;
 
 /// The runs of all destinations that are consumed here.
 #[derive(Default)]
@@ -24,6 +28,8 @@ pub(crate) struct Recent {
     runs: HashMap<DestinationId, Run>,
     /// That of the file when the runs were last looked at.
     version: i64,
+    bytes: usize,
+    payloads: Payloads,
 }
 
 /// The last messages of a log, without a gap.
@@ -31,12 +37,16 @@ pub(crate) struct Recent {
 pub(crate) struct Run {
     /// The sequence of the first; none where the log's end is not known.
     first: Option<i64>,
-    messages: VecDeque<Message>,
-    bytes: usize,
+    messages: VecDeque<Kept>,
     /// Whether later messages are only in the file.
     is_full: bool,
     /// The groups that read here, and how far they are.
     heads: Vec<(GroupId, i64)>,
+}
+
+struct Kept {
+    message: Message,
+    bytes: usize,
 }
 
 impl Recent {
@@ -51,24 +61,71 @@ impl Recent {
     /// Forgets all that it holds.
     pub(crate) fn forget(&mut self) {
         self.runs.clear();
+        self.bytes = 0;
     }
 
-    /// The run that what is appended goes to, where anybody here consumes it.
-    pub(crate) fn run_mut(&mut self, destination: DestinationId) -> Option<&mut Run> {
-        self.runs.get_mut(&destination)
+    /// Takes in a message that was appended under this sequence, where anybody here consumes it and there is room. `bytes` is
+    /// what it takes in the file.
+    pub(crate) fn append(&mut self, destination: DestinationId, seq: i64, message: &Message, bytes: i64) {
+        let Some(run) = self.runs.get_mut(&destination) else { return };
+        let bytes = bytes.unsigned_abs() as usize + FIXED;
+        let has_room = run.messages.len() < MOST_MESSAGES && self.bytes + bytes <= MOST_BYTES;
+        run.is_full |= !has_room || run.end().is_some_and(|end| end != seq);
+        if !run.is_full {
+            run.first.get_or_insert(seq);
+            run.messages.push_back(Kept { message: self.payloads.copy(message), bytes });
+            self.bytes += bytes;
+        }
     }
 
-    /// Takes the run out, for a group whose head is there. It is to be put back.
-    pub(crate) fn take(&mut self, destination: DestinationId, group: GroupId, head: i64) -> Run {
-        let mut run = self.runs.remove(&destination).unwrap_or_default();
-        run.read_from(group, head);
-        run
+    /// A group reads on from here: what it finds by [`Recent::get`]. One that is beyond what a full run holds begins another.
+    pub(crate) fn read_from(&mut self, destination: DestinationId, group: GroupId, head: i64) {
+        let run = self.runs.entry(destination).or_default();
+        if run.is_full && run.end().is_none_or(|end| head >= end) {
+            self.bytes -= run.bytes();
+            *run = Run::default();
+        }
+        let is_here = run.first.is_some_and(|first| head >= first);
+        if is_here && !run.heads.iter().any(|(reader, _)| *reader == group) {
+            run.heads.push((group, head));
+        }
     }
 
-    /// Puts a run back, of which a group has had what is before `head`.
-    pub(crate) fn put_back(&mut self, destination: DestinationId, group: GroupId, head: i64, mut run: Run) {
-        run.read_to(group, head);
-        self.runs.insert(destination, run);
+    /// The message of this sequence.
+    pub(crate) fn get(&self, destination: DestinationId, seq: i64) -> Option<&Message> {
+        self.runs.get(&destination)?.get(seq).map(|kept| &kept.message)
+    }
+
+    /// The message of this sequence, for a group that reads here: out of the run, where nobody else does.
+    pub(crate) fn hand_out(
+        &mut self,
+        destination: DestinationId,
+        group: GroupId,
+        seq: i64,
+    ) -> Option<Message> {
+        let run = self.runs.get_mut(&destination)?;
+        let is_alone = matches!(run.heads[..], [(reader, _)] if reader == group);
+        if !is_alone || run.first != Some(seq) {
+            return run.get(seq).map(|kept| kept.message.clone());
+        }
+        let Kept { message, bytes } = run.pop()?;
+        self.bytes -= bytes;
+        Some(message)
+    }
+
+    /// A group has had what is before this. What all have had is let go. Whether nothing was appended to the log from here on.
+    pub(crate) fn read_to(&mut self, destination: DestinationId, group: GroupId, head: i64) -> bool {
+        let Some(run) = self.runs.get_mut(&destination) else { return false };
+        if let Some((_, read)) = run.heads.iter_mut().find(|(reader, _)| *reader == group) {
+            *read = head;
+        }
+        let least = run.heads.iter().map(|(_, head)| *head).min().unwrap_or(i64::MIN);
+        while run.first.is_some_and(|first| first < least)
+            && let Some(kept) = run.pop()
+        {
+            self.bytes -= kept.bytes;
+        }
+        !run.is_full && run.end() == Some(head)
     }
 }
 
@@ -77,60 +134,52 @@ impl Run {
         Some(self.first? + self.messages.len() as i64)
     }
 
-    /// Takes in a message that was appended under this sequence, if there is room.
-    pub(crate) fn append(&mut self, seq: i64, message: &Message) {
-        let size = message.size();
-        let has_room = self.messages.len() < MOST_MESSAGES && self.bytes + size <= MOST_BYTES;
-        self.is_full |= !has_room || self.end().is_some_and(|end| end != seq);
-        if self.is_full {
-            return;
-        }
-        self.first.get_or_insert(seq);
-        self.bytes += size;
-        self.messages.push_back(message.clone());
+    fn bytes(&self) -> usize {
+        self.messages.iter().map(|kept| kept.bytes).sum()
     }
 
-    /// The message of this sequence.
-    pub(crate) fn get(&self, seq: i64) -> Option<&Message> {
+    fn get(&self, seq: i64) -> Option<&Kept> {
         self.messages.get(usize::try_from(seq - self.first?).ok()?)
     }
 
-    /// The message of this sequence, for a group that reads here: out of the run, where nobody else does.
-    pub(crate) fn hand_out(&mut self, group: GroupId, seq: i64) -> Option<Message> {
-        let is_alone = matches!(self.heads[..], [(reader, _)] if reader == group);
-        if is_alone && self.first == Some(seq) { self.pop() } else { self.get(seq).cloned() }
-    }
-
-    fn pop(&mut self) -> Option<Message> {
-        let (first, message) = (self.first?, self.messages.pop_front()?);
-        self.bytes -= message.size();
+    fn pop(&mut self) -> Option<Kept> {
+        let (first, kept) = (self.first?, self.messages.pop_front()?);
         self.first = Some(first + 1);
-        Some(message)
+        Some(kept)
+    }
+}
+
+/// Copies messages, whose payloads may be small parts of large buffers: what is kept keeps no more than it counts. Small ones
+/// lie side by side, so that not each of them has to be allocated.
+#[derive(Default)]
+struct Payloads(BytesMut);
+
+impl Payloads {
+    const TOGETHER: usize = 16 * 1024;
+    const SMALL: usize = 1024;
+
+    /// The message as it would be read from the file.
+    fn copy(&mut self, message: &Message) -> Message {
+        Message {
+            payload: self.bytes(&message.payload),
+            key: message.key.as_ref().map(|key| Key::from_bytes(self.bytes(key.as_bytes()))),
+            headers: message.headers.clone(),
+            id: message.id.clone(),
+            time: message.time,
+            attributes: message.attributes.clone(),
+            extensions: message.extensions.clone().filter(|some| **some != Extensions::default()),
+        }
     }
 
-    /// Whether nothing was appended to the log from here on.
-    pub(crate) fn is_end(&self, seq: i64) -> bool {
-        !self.is_full && self.end() == Some(seq)
-    }
-
-    /// A group reads on from here. One that is beyond what a full run holds begins another.
-    fn read_from(&mut self, group: GroupId, head: i64) {
-        if self.is_full && self.end().is_none_or(|end| head >= end) {
-            *self = Run::default();
+    fn bytes(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() > Payloads::SMALL {
+            return Bytes::copy_from_slice(bytes);
         }
-        let is_here = self.first.is_some_and(|first| head >= first);
-        if is_here && !self.heads.iter().any(|(reader, _)| *reader == group) {
-            self.heads.push((group, head));
+        if self.0.capacity() < bytes.len() {
+            self.0 = BytesMut::with_capacity(Payloads::TOGETHER);
         }
-    }
-
-    /// A group has had what is before this. What all have had is let go.
-    fn read_to(&mut self, group: GroupId, head: i64) {
-        if let Some((_, read)) = self.heads.iter_mut().find(|(reader, _)| *reader == group) {
-            *read = head;
-        }
-        let Some(least) = self.heads.iter().map(|(_, head)| *head).min() else { return };
-        while self.first.is_some_and(|first| first < least) && self.pop().is_some() {}
+        self.0.extend_from_slice(bytes);
+        self.0.split().freeze()
     }
 }
 
@@ -154,29 +203,33 @@ mod tests {
 
     /// What a group whose head is here gets, at most so many.
     fn read(recent: &mut Recent, group: GroupId, head: i64, most: usize) -> usize {
-        let mut run = recent.take(HERE, group, head);
-        let got = (head..).map_while(|seq| run.hand_out(group, seq)).take(most).count();
-        recent.put_back(HERE, group, head + got as i64, run);
+        recent.read_from(HERE, group, head);
+        let got = (head..).map_while(|seq| recent.hand_out(HERE, group, seq)).take(most).count();
+        recent.read_to(HERE, group, head + got as i64);
         got
     }
 
     fn append(recent: &mut Recent, seqs: impl Iterator<Item = i64>) {
-        let run = recent.run_mut(HERE).unwrap();
-        seqs.for_each(|seq| run.append(seq, &message(10)));
+        seqs.for_each(|seq| recent.append(HERE, seq, &message(10), 10));
     }
 
-    fn kept(recent: &mut Recent) -> (usize, usize) {
-        let run = recent.run_mut(HERE).unwrap();
-        (run.messages.len(), run.bytes)
+    /// How many are kept, by all that is counted.
+    fn kept(recent: &Recent) -> usize {
+        let runs: Vec<_> = recent.runs.values().collect();
+        let count = runs.iter().map(|run| run.messages.len()).sum();
+        assert_eq!(recent.bytes, runs.iter().map(|run| run.bytes()).sum::<usize>());
+        assert_eq!(recent.bytes, count * (10 + FIXED));
+        count
     }
 
     #[test]
     fn nothing_is_kept_of_what_nobody_here_consumes() {
         let mut recent = Recent::default();
-        assert!(recent.run_mut(HERE).is_none());
+        append(&mut recent, 1..5);
+        assert_eq!(kept(&recent), 0);
         assert_eq!(read(&mut recent, ONE, 1, 10), 0);
         append(&mut recent, 5..8);
-        assert_eq!(kept(&mut recent), (3, 30));
+        assert_eq!(kept(&recent), 3);
     }
 
     #[test]
@@ -187,10 +240,10 @@ mod tests {
         assert_eq!(read(&mut recent, ONE, 1, 2), 2);
         assert_eq!(read(&mut recent, OTHER, 3, 1), 1);
         assert_eq!(read(&mut recent, ONE, 3, 10), 8);
-        assert_eq!(kept(&mut recent), (7, 70), "the other is behind");
+        assert_eq!(kept(&recent), 7, "the other is behind");
         assert_eq!(read(&mut recent, OTHER, 4, 10), 7);
-        assert_eq!(kept(&mut recent), (0, 0));
-        assert!(recent.run_mut(HERE).unwrap().is_end(11));
+        assert_eq!(kept(&recent), 0);
+        assert!(recent.read_to(HERE, ONE, 11));
         append(&mut recent, 11..12);
         assert_eq!((read(&mut recent, ONE, 11, 10), read(&mut recent, OTHER, 11, 10)), (1, 1));
     }
@@ -202,7 +255,7 @@ mod tests {
         append(&mut recent, 5..8);
         assert_eq!(read(&mut recent, OTHER, 1, 10), 0);
         assert_eq!(read(&mut recent, ONE, 5, 10), 3);
-        assert_eq!(kept(&mut recent), (0, 0));
+        assert_eq!(kept(&recent), 0);
     }
 
     #[test]
@@ -211,15 +264,15 @@ mod tests {
         assert_eq!(read(&mut recent, ONE, 1, 10), 0);
         let most = MOST_MESSAGES as i64;
         append(&mut recent, 1..most + 11);
-        assert_eq!(kept(&mut recent).0, MOST_MESSAGES);
+        assert_eq!(kept(&recent), MOST_MESSAGES);
         assert_eq!(read(&mut recent, ONE, 1, usize::MAX), MOST_MESSAGES);
-        assert!(!recent.run_mut(HERE).unwrap().is_end(most + 1), "there is more in the file");
+        assert!(!recent.read_to(HERE, ONE, most + 1), "there is more in the file");
         assert_eq!(read(&mut recent, ONE, most + 1, 10), 0);
         append(&mut recent, most + 11..most + 13);
         assert_eq!(read(&mut recent, ONE, most + 1, 10), 0);
         assert_eq!(read(&mut recent, ONE, most + 11, 10), 2);
-        recent.run_mut(HERE).unwrap().append(most + 13, &message(MOST_BYTES + 1));
-        assert_eq!(kept(&mut recent), (0, 0));
+        recent.append(HERE, most + 13, &message(0), MOST_BYTES as i64);
+        assert_eq!(kept(&recent), 0);
     }
 
     #[test]
@@ -227,7 +280,7 @@ mod tests {
         let mut recent = Recent::default();
         assert_eq!(read(&mut recent, ONE, 1, 10), 0);
         append(&mut recent, (1..3).chain(4..6));
-        assert_eq!(kept(&mut recent).0, 2);
+        assert_eq!(kept(&recent), 2);
         assert_eq!(read(&mut recent, ONE, 1, 10), 2);
     }
 
@@ -238,8 +291,41 @@ mod tests {
         assert_eq!(read(&mut recent, ONE, 1, 10), 0);
         append(&mut recent, 1..3);
         recent.begun(7);
-        assert_eq!(kept(&mut recent).0, 2);
+        assert_eq!(kept(&recent), 2);
         recent.begun(8);
-        assert!(recent.run_mut(HERE).is_none());
+        assert_eq!(kept(&recent), 0);
+        append(&mut recent, 3..4);
+        assert_eq!(kept(&recent), 0);
+    }
+
+    #[test]
+    fn all_runs_share_one_bound_of_bytes() {
+        let mut recent = Recent::default();
+        let others = (2..10).map(DestinationId);
+        for destination in others.clone() {
+            recent.read_from(destination, ONE, 1);
+            (1..9).for_each(|seq| recent.append(destination, seq, &message(0), MOST_BYTES as i64 / 16));
+        }
+        assert!(recent.bytes <= MOST_BYTES && recent.bytes > MOST_BYTES / 2);
+        for destination in others {
+            recent.read_from(destination, ONE, 1);
+            (1..9).for_each(|seq| drop(recent.hand_out(destination, ONE, seq)));
+            recent.read_to(destination, ONE, 9);
+        }
+        assert_eq!(recent.bytes, 0);
+    }
+
+    #[test]
+    fn what_is_kept_keeps_no_other_bytes_of_its_publishers_buffer() {
+        let mut payloads = Payloads::default();
+        let buffer = Bytes::from(vec![7; 100_000]);
+        for len in [0, 10, Payloads::SMALL, Payloads::SMALL + 1, 50_000] {
+            let mut published = message(0);
+            published.payload = buffer.slice(..len);
+            let kept = payloads.copy(&published);
+            assert_eq!(kept, published);
+            drop(published);
+        }
+        assert!(buffer.is_unique());
     }
 }

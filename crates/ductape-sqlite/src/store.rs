@@ -88,9 +88,10 @@ impl Store {
         let done = std::mem::take(&mut self.transaction);
         self.members.extend(&done.joined);
         for left in &done.left {
-            self.members.remove(left);
             // It may have been the last that read what is kept.
-            self.recent.forget();
+            if self.members.remove(left) {
+                self.recent.forget();
+            }
         }
         done
     }

@@ -55,10 +55,7 @@ fn beside_a_loop(
     len: usize,
 ) -> Result<()> {
     // Never so few that opening and stopping weigh.
-    let count = match durability {
-        Durability::Full => 200_000 / effort.divisor.min(2),
-        Durability::Normal => 200_000 / effort.divisor.min(2),
-    };
+    let count = 200_000 / effort.divisor.min(2);
     let mut files = Files::new()?;
     let (mut ours, mut by_hand) = (Rounds::default(), Rounds::default());
     for _ in 0..effort.rounds {
