@@ -7,11 +7,13 @@ mod attributes;
 mod headers;
 mod id;
 mod key;
+mod payloads;
 
 pub use attributes::{Attributes, BatchAttributes};
 pub use headers::{HeaderValue, Headers, MAX_HEADER_NAME_LEN};
 pub use id::{IdSource, MessageId};
 pub use key::{Key, MAX_KEY_LEN};
+pub use payloads::Payloads;
 
 use crate::time::Timestamp;
 use bytes::Bytes;

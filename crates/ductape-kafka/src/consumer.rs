@@ -101,12 +101,17 @@ pub(crate) struct State {
     pub(crate) ended: bool,
 }
 
+/// Keeps the last fault. After one that finishes the consumer nothing else matters.
+fn note(kept: &mut Option<Error>, fault: Error) {
+    if kept.as_ref().is_none_or(|before| before.kind() != ErrorKind::ConnectionLost) {
+        *kept = Some(fault);
+    }
+}
+
 impl State {
-    /// What the next receive tells. After one that finishes the consumer nothing else matters.
+    /// What the next receive tells.
     pub(crate) fn tell(&mut self, fault: Error) {
-        if self.fault.as_ref().is_none_or(|before| before.kind() != ErrorKind::ConnectionLost) {
-            self.fault = Some(fault);
-        }
+        note(&mut self.fault, fault);
     }
 
     /// Whether the cluster knows how far everything is.
@@ -205,10 +210,9 @@ impl Queues {
                     ControlFlow::Continue(())
                 }
                 Err(error) => {
-                    // One that costs the consumer is told whatever comes with it.
-                    let known = fault.take();
-                    let costs = known.as_ref().is_some_and(|known| known.kind() == ErrorKind::ConnectionLost);
-                    *fault = if costs { known } else { error::fetching(&error).or(known) };
+                    if let Some(told) = error::fetching(&error) {
+                        note(fault, told);
+                    }
                     match error::is_unreadable(&error) {
                         true => ControlFlow::Break(()),
                         false => ControlFlow::Continue(()),
@@ -335,5 +339,22 @@ impl Link {
         let of = |handle: &Arc<Handle>| *handle.destination.name == *topic && *handle.group == *group;
         let open = |handle: &Arc<Handle>| lock(&handle.state).ledger.open() as u64;
         self.consumers().iter().filter(|handle| of(handle)).map(open).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_finishes_the_consumer_is_told_whatever_comes_after_it() {
+        let kind = |faults: &[ErrorKind]| {
+            let mut kept = None;
+            faults.iter().for_each(|kind| note(&mut kept, Error::new(*kind, "as a test")));
+            kept.map(|fault| fault.kind())
+        };
+        use ErrorKind::{ConnectionLost, PermissionDenied, Throttled};
+        assert_eq!(kind(&[PermissionDenied, Throttled]), Some(Throttled));
+        assert_eq!(kind(&[PermissionDenied, ConnectionLost, Throttled]), Some(ConnectionLost));
     }
 }

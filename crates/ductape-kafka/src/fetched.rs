@@ -1,6 +1,6 @@
 //! What the client library has fetched of a partition.
 //!
-//! As rdkafka's own queue, whose every message has the clock asked twice, a place on the heap, and its headers' names looked
+//! As rdkafka's own queue, whose every message has the clock asked, a place on the heap, and its headers' names looked
 //! through for what is no text, which it cannot hand out.
 //!
 //! Not by `rd_kafka_consume_batch_queue`, which takes many at once: where an error came in a message's place, it has the
@@ -95,6 +95,7 @@ impl FetchQueue {
     fn error(&self, code: RDKafkaRespErr) -> KafkaError {
         match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => KafkaError::PartitionEOF(self.partition),
+            // What is fatal comes by the member's own queue.
             code => KafkaError::MessageConsumption(code.into()),
         }
     }

@@ -4,8 +4,8 @@
 //! the record's key, and the payload is the record's value as it is. Headers keep their order and may repeat.
 
 use crate::series::Series;
-use bytes::{Bytes, BytesMut};
-use ductape_core::message::{Attributes, BatchAttributes};
+use bytes::Bytes;
+use ductape_core::message::{Attributes, BatchAttributes, Payloads};
 use ductape_core::wire::{self, Reader};
 use ductape_core::{Key, Message, Timestamp};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -115,27 +115,6 @@ fn read<'h>(
     reader.finish(payload, record.topic, position, record.time)
 }
 
-/// Where payloads are copied to. Small ones lie side by side, so that not each of them has to be allocated; one that is
-/// kept keeps its neighbours.
-#[derive(Debug, Default)]
-struct Payloads(BytesMut);
-
-impl Payloads {
-    const TOGETHER: usize = 16 * 1024;
-    const SMALL: usize = 1024;
-
-    fn copy(&mut self, payload: &[u8]) -> Bytes {
-        if payload.len() > Payloads::SMALL {
-            return Bytes::copy_from_slice(payload);
-        }
-        if self.0.capacity() < payload.len() {
-            self.0 = BytesMut::with_capacity(Payloads::TOGETHER);
-        }
-        self.0.extend_from_slice(payload);
-        self.0.split().freeze()
-    }
-}
-
 /// Those headers whose names are text. A foreign publisher may send another; the message is delivered without it.
 fn named<'h>(
     headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
@@ -204,7 +183,7 @@ mod tests {
     #[test]
     fn messages_share_what_they_have_alike_and_nothing_else() {
         let (mut reader, mut batch) = (RecordReader::default(), BatchAttributes::new(100));
-        let other: &[u8] = &[7; 2 * Payloads::TOGETHER];
+        let other: &[u8] = &[7; 2 * 16 * 1024];
         let payloads: [&[u8]; 6] = [b"a", b"", &other[..1000], other, b"b", &other[..1024]];
         let types: [&[u8]; 6] = [b"x", b"x", b"y", b"y", b"y", b"x"];
         for _ in 0..20 {

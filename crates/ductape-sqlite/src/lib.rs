@@ -16,6 +16,7 @@
 //! - A publish is one row however many groups there are (`log`). Handing out a batch is one row, settling it is
 //!   deleting that row (`pick`, `claims`, `settle`); only what is retried or passed over is kept by the
 //!   message (`parked`). The tables are told in `schema`.
+//! - What a process has just published its own consumers have without reading the file, up to 4 MiB (`recent`).
 //! - Nobody polls: `wakes` within the process, `peers` between processes.
 //! - What a process that died had in hand goes to others at once (`members`).
 //!

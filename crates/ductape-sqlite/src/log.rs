@@ -138,7 +138,7 @@ impl Store {
             insert.raw_bind_parameter(3, columns.time)?;
             insert.raw_bind_parameter(4, ToSqlOutput::Borrowed(columns.uid))?;
             insert.raw_bind_parameter(5, tail.finish)?;
-            insert.raw_bind_parameter(6, row.digest())?;
+            insert.raw_bind_parameter(6, row.digest)?;
             bound.optional[0].bind(&mut insert, 7, columns.key)?;
             bound.optional[1].bind(&mut insert, 8, columns.headers)?;
             bound.optional[2].bind(&mut insert, 9, columns.extensions)?;

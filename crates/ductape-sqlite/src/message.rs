@@ -38,9 +38,10 @@ const FIXED: usize = 64;
 pub(crate) struct NewRow {
     /// The bytes that the message takes in the file, its fixed columns aside.
     pub(crate) bytes: i64,
+    /// What tells damage.
+    pub(crate) digest: i32,
     headers: Box<[u8]>,
     extensions: Box<[u8]>,
-    digest: i32,
 }
 
 impl NewRow {
@@ -64,8 +65,8 @@ impl NewRow {
         row
     }
 
-    /// A message with its row.
-    pub(crate) fn beside(message: Message) -> (Message, Self) {
+    /// A message, with its row.
+    pub(crate) fn with_message(message: Message) -> (Message, Self) {
         let row = NewRow::of(&message);
         (message, row)
     }
@@ -86,11 +87,6 @@ impl NewRow {
             extensions: unless_empty(&self.extensions),
             payload: &message.payload,
         }
-    }
-
-    /// What tells damage.
-    pub(crate) fn digest(&self) -> i32 {
-        self.digest
     }
 }
 

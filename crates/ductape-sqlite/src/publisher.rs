@@ -22,7 +22,7 @@ impl SqlitePublisher {
 
     async fn append(&self, batch: Vec<Message>) -> Result<Vec<Result<i64>>> {
         let settings = &self.link.settings;
-        let batch: Vec<_> = batch.into_iter().map(NewRow::beside).collect();
+        let batch: Vec<_> = batch.into_iter().map(NewRow::with_message).collect();
         let request = Append {
             destination: self.destination,
             name: Arc::clone(&self.name),

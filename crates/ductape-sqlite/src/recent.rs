@@ -2,7 +2,7 @@
 //! published, and where that is by the same process nothing of them has to be read from the file.
 //!
 //! ```text
-//!            first                      end = the log's own
+//!            first                      end: the log's own, or a bound
 //!  · · · · ·│ 7 │ 8 │ 9 │ 10 │ 11 │ 12 │
 //!           └─ what all groups of this process have had is gone
 //! ```
@@ -11,16 +11,18 @@
 //! (`PRAGMA data_version`). Who finds its head elsewhere reads the file.
 
 use crate::ids::{DestinationId, GroupId};
-use bytes::{Bytes, BytesMut};
-use ductape_core::message::Extensions;
+use ductape_core::message::{Extensions, HeaderValue, Payloads};
 use ductape_core::{Key, Message};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// The most messages of a run, and the most bytes of all runs.
 const MOST_MESSAGES: usize = 4096;
 const MOST_BYTES: usize = 4 << 20;
 /// What a message takes beside its bytes, roughly.
 const FIXED: usize = 256;
+/// The places that a run without messages keeps.
+const PLACES: usize = 256;
 
 /// The runs of all destinations that are consumed here.
 #[derive(Default)]
@@ -29,15 +31,16 @@ pub(crate) struct Recent {
     /// That of the file when the runs were last looked at.
     version: i64,
     bytes: usize,
-    payloads: Payloads,
 }
 
-/// The last messages of a log, without a gap.
+/// Messages of one log, without a gap: its last ones, unless it is full.
 #[derive(Default)]
-pub(crate) struct Run {
+struct Run {
     /// The sequence of the first; none where the log's end is not known.
     first: Option<i64>,
     messages: VecDeque<Kept>,
+    /// Their own, so that what lies together is let go together.
+    payloads: Payloads,
     /// Whether later messages are only in the file.
     is_full: bool,
     /// The groups that read here, and how far they are.
@@ -58,6 +61,12 @@ impl Recent {
         }
     }
 
+    /// Whether it holds nothing.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// Forgets all that it holds.
     pub(crate) fn forget(&mut self) {
         self.runs.clear();
@@ -67,14 +76,31 @@ impl Recent {
     /// Takes in a message that was appended under this sequence, where anybody here consumes it and there is room. `bytes` is
     /// what it takes in the file.
     pub(crate) fn append(&mut self, destination: DestinationId, seq: i64, message: &Message, bytes: i64) {
-        let Some(run) = self.runs.get_mut(&destination) else { return };
+        if !self.runs.contains_key(&destination) {
+            return;
+        }
         let bytes = bytes.unsigned_abs() as usize + FIXED;
+        if self.bytes + bytes > MOST_BYTES {
+            self.let_full_ones_go(destination);
+        }
+        let Some(run) = self.runs.get_mut(&destination) else { return };
         let has_room = run.messages.len() < MOST_MESSAGES && self.bytes + bytes <= MOST_BYTES;
         run.is_full |= !has_room || run.end().is_some_and(|end| end != seq);
         if !run.is_full {
             run.first.get_or_insert(seq);
-            run.messages.push_back(Kept { message: self.payloads.copy(message), bytes });
+            let message = copy(message, &mut run.payloads);
+            run.messages.push_back(Kept { message, bytes });
             self.bytes += bytes;
+        }
+    }
+
+    /// Whose group has come to a halt is not to keep all others from their room: it reads the file once it goes on.
+    fn let_full_ones_go(&mut self, but: DestinationId) {
+        for (destination, run) in &mut self.runs {
+            if run.is_full && *destination != but {
+                self.bytes -= run.bytes();
+                *run = Run::default();
+            }
         }
     }
 
@@ -145,50 +171,34 @@ impl Run {
     fn pop(&mut self) -> Option<Kept> {
         let (first, kept) = (self.first?, self.messages.pop_front()?);
         self.first = Some(first + 1);
+        if self.messages.is_empty() {
+            self.messages.shrink_to(PLACES);
+        }
         Some(kept)
     }
 }
 
-/// Copies messages, whose payloads may be small parts of large buffers: what is kept keeps no more than it counts. Small ones
-/// lie side by side, so that not each of them has to be allocated.
-#[derive(Default)]
-struct Payloads(BytesMut);
-
-impl Payloads {
-    const TOGETHER: usize = 16 * 1024;
-    const SMALL: usize = 1024;
-
-    /// The message as it would be read from the file.
-    fn copy(&mut self, message: &Message) -> Message {
-        Message {
-            payload: self.bytes(&message.payload),
-            key: message.key.as_ref().map(|key| Key::from_bytes(self.bytes(key.as_bytes()))),
-            headers: message.headers.clone(),
-            id: message.id.clone(),
-            time: message.time,
-            attributes: message.attributes.clone(),
-            extensions: message.extensions.clone().filter(|some| **some != Extensions::default()),
-        }
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> Bytes {
-        if bytes.len() > Payloads::SMALL {
-            return Bytes::copy_from_slice(bytes);
-        }
-        if self.0.capacity() < bytes.len() {
-            self.0 = BytesMut::with_capacity(Payloads::TOGETHER);
-        }
-        self.0.extend_from_slice(bytes);
-        self.0.split().freeze()
+/// The message as it would be read from the file. Its payload may be a small part of a large buffer, which is not kept.
+fn copy(message: &Message, payloads: &mut Payloads) -> Message {
+    let header =
+        |(name, value): (&str, &HeaderValue)| (Arc::<str>::from(name), HeaderValue::from(value.as_bytes()));
+    Message {
+        payload: payloads.copy(&message.payload),
+        key: message.key.as_ref().map(|key| Key::from_bytes(payloads.copy(key.as_bytes()))),
+        headers: message.headers.iter().map(header).collect(),
+        id: message.id.clone(),
+        time: message.time,
+        attributes: Arc::clone(&message.attributes),
+        extensions: message.extensions.clone().filter(|some| **some != Extensions::default()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use ductape_core::Timestamp;
     use ductape_core::message::{Attributes, IdSource};
-    use std::sync::Arc;
 
     const HERE: DestinationId = DestinationId(1);
     const ONE: GroupId = GroupId(1);
@@ -316,16 +326,35 @@ mod tests {
     }
 
     #[test]
+    fn one_whose_group_has_come_to_a_halt_leaves_the_room_to_the_others() {
+        let (mut recent, halted) = (Recent::default(), DestinationId(2));
+        recent.read_from(halted, ONE, 1);
+        (1..20).for_each(|seq| recent.append(halted, seq, &message(0), MOST_BYTES as i64 / 16));
+        assert!(recent.bytes > MOST_BYTES / 2 && recent.get(halted, 1).is_some());
+        assert_eq!(read(&mut recent, ONE, 1, 10), 0);
+        (1..3).for_each(|seq| recent.append(HERE, seq, &message(0), MOST_BYTES as i64 / 4));
+        assert!(recent.get(HERE, 2).is_some() && recent.get(halted, 1).is_none());
+        assert_eq!(read(&mut recent, ONE, 1, 10), 2);
+        assert_eq!(recent.bytes, 0);
+    }
+
+    #[test]
     fn what_is_kept_keeps_no_other_bytes_of_its_publishers_buffer() {
-        let mut payloads = Payloads::default();
-        let buffer = Bytes::from(vec![7; 100_000]);
-        for len in [0, 10, Payloads::SMALL, Payloads::SMALL + 1, 50_000] {
-            let mut published = message(0);
-            published.payload = buffer.slice(..len);
-            let kept = payloads.copy(&published);
-            assert_eq!(kept, published);
-            drop(published);
-        }
-        assert!(buffer.is_unique());
+        let (mut payloads, buffer) = (Payloads::default(), Bytes::from(vec![7; 100_000]));
+        let kept: Vec<_> = [0, 10, 50_000]
+            .map(|len| {
+                let mut published = message(0);
+                published.payload = buffer.slice(..len);
+                published.key = Some(Key::from_bytes(buffer.slice(..8)));
+                published.headers.append("a", buffer.slice(..9));
+                published.extensions_mut();
+                let kept = copy(&published, &mut payloads);
+                assert!(kept.extensions.is_none(), "as the file has it");
+                published.extensions = None;
+                assert_eq!(kept, published);
+                kept
+            })
+            .into();
+        assert!(buffer.is_unique() && kept.len() == 3);
     }
 }

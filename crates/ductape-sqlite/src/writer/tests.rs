@@ -1,11 +1,11 @@
 //! The writer against real files.
 
 use super::*;
-use crate::admin::{Ensure, Ping};
+use crate::admin::{DeleteGroup, Ensure, Ping};
 use crate::claims::{Claim, Member};
 use crate::error::Fault;
 use crate::log::Append;
-use crate::members::{Join, Seat};
+use crate::members::{Join, Leave, Seat};
 use crate::message::NewRow;
 use crate::request::{Request, submit};
 use ductape_core::message::{Attributes, IdSource};
@@ -121,7 +121,7 @@ fn append(member: &Member, payloads: &[&'static str]) -> Append {
     Append {
         destination: member.destination,
         name: Arc::clone(&member.destination_name),
-        batch: payloads.iter().map(message).map(NewRow::beside).collect(),
+        batch: payloads.iter().map(message).map(NewRow::with_message).collect(),
         full: false,
         max_bytes: None,
         now: time,
@@ -138,6 +138,10 @@ async fn what_another_process_has_published_since_is_not_passed_over() {
     let member = seat.member();
     assert!(own.claim(member).await.unwrap().is_empty());
     for round in 0..3 {
+        own.ask(append(member, &["own"])).await.unwrap();
+        assert_eq!(own.claim(member).await.unwrap(), [b"own"], "{round}");
+        other.ask(append(member, &["other"])).await.unwrap();
+        assert_eq!(own.claim(member).await.unwrap(), [b"other"], "{round}");
         own.ask(append(member, &["own"])).await.unwrap();
         assert_eq!(own.claim(member).await.unwrap(), [b"own"], "{round}");
         other.ask(append(member, &["other"])).await.unwrap();
@@ -190,4 +194,30 @@ async fn by_another_connection_nothing_is_known_of_what_the_last_one_wrote() {
     own.writer.spoiled = true;
     let damaged = own.claim(member).await.unwrap_err();
     assert_eq!(damaged.kind(), ErrorKind::StorageDamaged, "it is read, and is not as it was written");
+}
+
+#[tokio::test]
+async fn nothing_is_kept_once_its_readers_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    for (deletes, name) in [(false, "a.db"), (true, "b.db")] {
+        let mut own = Process::new(&new_file(folder.path(), name));
+        let seat = own.join().await;
+        let member = seat.member();
+        assert!(own.claim(member).await.unwrap().is_empty());
+        own.ask(append(member, &["message"])).await.unwrap();
+        assert!(!own.writer.store.recent.is_empty());
+        match deletes {
+            false => own.ask(Leave { member: member.clone(), lost: false }).await.unwrap(),
+            true => {
+                let (destination, group) = ("orders".into(), "billing".into());
+                own.ask(DeleteGroup { destination, group, now: Timestamp::default() }).await.unwrap();
+            }
+        }
+        assert!(own.writer.store.recent.is_empty(), "{deletes}");
+        if !deletes {
+            // What was not handed out is for the next one.
+            let seat = own.join().await;
+            assert_eq!(own.claim(seat.member()).await.unwrap(), [b"message"]);
+        }
+    }
 }
