@@ -76,7 +76,7 @@ impl Recent {
     /// Takes in a message that was appended under this sequence, where anybody here consumes it and there is room. `bytes` is
     /// what it takes in the file.
     pub(crate) fn append(&mut self, destination: DestinationId, seq: i64, message: &Message, bytes: i64) {
-        if !self.runs.contains_key(&destination) {
+        if self.runs.get(&destination).is_none_or(|run| run.is_full) {
             return;
         }
         let bytes = bytes.unsigned_abs() as usize + FIXED;
