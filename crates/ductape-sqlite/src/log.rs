@@ -57,8 +57,8 @@ impl Request for Append {
 
     fn run(&self, store: &mut Store) -> Result<Self::Answer, Fault> {
         let mut room = Room::new(self);
-        let mut size = |row: &NewRow| room.take(store, row.bytes);
-        let mut results = self.batch.iter().map(|(_, row)| size(row)).collect::<Result<Vec<_>, Fault>>()?;
+        let size = |(_, row): &(_, NewRow)| room.take(store, row.bytes);
+        let mut results = self.batch.iter().map(size).collect::<Result<Vec<_>, Fault>>()?;
         let mut tail = store.tail(self.destination)?;
         store.insert_all(self.destination, &mut tail, &self.batch, &mut results)?;
         store.appended(self.destination, &tail, self.now);

@@ -28,6 +28,14 @@ fn open(path: &Path) -> Store {
     Store::new(connection, path, Arc::default())
 }
 
+/// The store of a new file with one destination.
+fn with_orders(path: &Path) -> Store {
+    std::fs::File::create(path).unwrap();
+    let mut store = open(path);
+    run(&mut store, Ensure { destination: Destination::new("orders", "billing"), retain: None });
+    store
+}
+
 fn run<R: Request>(store: &mut Store, request: R) -> R::Answer {
     let answer = request.run(store).unwrap_or_else(|_| panic!("a request failed"));
     store.committed();
@@ -78,10 +86,7 @@ fn key(delivery: &Delivery) -> &[u8] {
 #[test]
 fn what_is_due_behind_a_backlog_of_a_key_in_other_hands_comes_without_a_pause() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.db");
-    std::fs::File::create(&path).unwrap();
-    let store = &mut open(&path);
-    run(store, Ensure { destination: Destination::new("orders", "billing"), retain: None });
+    let store = &mut with_orders(&folder.path().join("a.db"));
     let (slow, quick) = (join(store), join(store));
     publish(store, &slow, std::iter::repeat_n("slow", BACKLOG).chain(["quick"]));
     assert_eq!(claim(store, &slow, START).deliveries.len(), 1);
@@ -112,26 +117,21 @@ fn claimed(store: &mut Store, member: &Member, max: usize) -> Vec<Vec<u8>> {
 #[test]
 fn what_was_just_published_is_not_read_from_the_file_unless_another_wrote_there() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.db");
-    std::fs::File::create(&path).unwrap();
-    let store = &mut open(&path);
-    run(store, Ensure { destination: Destination::new("orders", "billing"), retain: None });
+    let store = &mut with_orders(&folder.path().join("a.db"));
     let member = join(store);
     assert!(claimed(store, &member, 9).is_empty());
-    let alter = |connection: &rusqlite::Connection, id: &str| {
-        connection
-            .execute_batch(&format!(
-                "UPDATE message SET payload = x'00' WHERE id = (SELECT {id}(id) FROM message)"
-            ))
-            .unwrap();
+    let alter = |connection: &rusqlite::Connection| {
+        let last = "UPDATE message SET payload = x'00' WHERE id = (SELECT max(id) FROM message)";
+        connection.execute_batch(last).unwrap();
     };
     publish(store, &member, ["k"; 3].into_iter());
     // By this connection, as nobody does.
-    alter(&store.connection, "max");
+    alter(&store.connection);
     assert_eq!(claimed(store, &member, 1), [b"m"]);
     assert_eq!(claimed(store, &member, 9), [b"m", b"m"], "they are not read");
     publish(store, &member, ["k"; 3].into_iter());
-    alter(&schema::open(&path, Instant::now() + LEASE).unwrap(), "max");
+    let path = folder.path().join("a.db");
+    alter(&schema::open(&path, Instant::now() + LEASE).unwrap());
     assert_eq!(claimed(store, &member, 2), [b"m", b"m"]);
     let claim = Claim { member, max: 1, max_in_flight: usize::MAX, lease: LEASE, now: START };
     assert!(claim.run(store).is_err(), "it is read, and is not as it was written");
@@ -140,10 +140,7 @@ fn what_was_just_published_is_not_read_from_the_file_unless_another_wrote_there(
 #[test]
 fn of_what_was_just_published_nothing_comes_before_an_earlier_one_of_its_key() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.db");
-    std::fs::File::create(&path).unwrap();
-    let store = &mut open(&path);
-    run(store, Ensure { destination: Destination::new("orders", "billing"), retain: None });
+    let store = &mut with_orders(&folder.path().join("a.db"));
     let (slow, quick) = (join(store), join(store));
     assert!(claimed(store, &slow, 9).is_empty());
     publish(store, &slow, ["slow", "slow", "quick", "slow", "quick"].into_iter());
@@ -160,10 +157,7 @@ fn of_what_was_just_published_nothing_comes_before_an_earlier_one_of_its_key() {
 #[test]
 fn a_message_is_the_same_whether_it_is_read_from_the_file_or_not() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.db");
-    std::fs::File::create(&path).unwrap();
-    let store = &mut open(&path);
-    run(store, Ensure { destination: Destination::new("orders", "billing"), retain: None });
+    let store = &mut with_orders(&folder.path().join("a.db"));
     let (one, other) = (join(store), join_as(store, "audit"));
     assert!(claimed(store, &one, 9).is_empty() && claimed(store, &other, 9).is_empty());
     let messages = odd_messages();

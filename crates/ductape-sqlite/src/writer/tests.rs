@@ -89,6 +89,14 @@ impl Process {
         Process { writer: open(path), queue: Arc::default(), path: path.to_owned() }
     }
 
+    /// With a consumer that has seen that there is nothing yet.
+    async fn consuming(path: &Path) -> (Self, Seat) {
+        let mut own = Process::new(path);
+        let seat = own.join().await;
+        assert!(own.claim(seat.member()).await.unwrap().is_empty());
+        (own, seat)
+    }
+
     async fn ask<R: Request>(&mut self, request: R) -> Result<R::Answer> {
         let asked = submit(&self.queue, request);
         let jobs = self.queue.take(&LIMIT).unwrap();
@@ -133,10 +141,8 @@ fn append(member: &Member, payloads: &[&'static str]) -> Append {
 async fn what_another_process_has_published_since_is_not_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     let path = new_file(folder.path(), "a.db");
-    let (mut own, mut other) = (Process::new(&path), Process::new(&path));
-    let seat = own.join().await;
-    let member = seat.member();
-    assert!(own.claim(member).await.unwrap().is_empty());
+    let (mut own, seat) = Process::consuming(&path).await;
+    let (mut other, member) = (Process::new(&path), seat.member());
     for round in 0..3 {
         own.ask(append(member, &["own"])).await.unwrap();
         assert_eq!(own.claim(member).await.unwrap(), [b"own"], "{round}");
@@ -166,11 +172,8 @@ impl Request for Fails {
 #[tokio::test]
 async fn what_a_transaction_published_that_failed_is_handed_out_to_nobody() {
     let folder = tempfile::tempdir().unwrap();
-    let path = new_file(folder.path(), "a.db");
-    let mut own = Process::new(&path);
-    let seat = own.join().await;
+    let (mut own, seat) = Process::consuming(&new_file(folder.path(), "a.db")).await;
     let member = seat.member();
-    assert!(own.claim(member).await.unwrap().is_empty());
     own.ask(append(member, &["kept"])).await.unwrap();
     let _asked = (submit(&own.queue, append(member, &["lost"])), submit(&own.queue, Fails));
     let mut jobs = own.queue.take(&LIMIT).unwrap();
@@ -183,11 +186,8 @@ async fn what_a_transaction_published_that_failed_is_handed_out_to_nobody() {
 #[tokio::test]
 async fn by_another_connection_nothing_is_known_of_what_the_last_one_wrote() {
     let folder = tempfile::tempdir().unwrap();
-    let path = new_file(folder.path(), "a.db");
-    let mut own = Process::new(&path);
-    let seat = own.join().await;
+    let (mut own, seat) = Process::consuming(&new_file(folder.path(), "a.db")).await;
     let member = seat.member();
-    assert!(own.claim(member).await.unwrap().is_empty());
     own.ask(append(member, &["message"])).await.unwrap();
     // What it finds of the file is what the next connection finds too, so that the version alone may tell nothing.
     own.writer.store.connection.execute("UPDATE message SET payload = x'00'", []).unwrap();
@@ -200,10 +200,8 @@ async fn by_another_connection_nothing_is_known_of_what_the_last_one_wrote() {
 async fn nothing_is_kept_once_its_readers_are_gone() {
     let folder = tempfile::tempdir().unwrap();
     for (deletes, name) in [(false, "a.db"), (true, "b.db")] {
-        let mut own = Process::new(&new_file(folder.path(), name));
-        let seat = own.join().await;
+        let (mut own, seat) = Process::consuming(&new_file(folder.path(), name)).await;
         let member = seat.member();
-        assert!(own.claim(member).await.unwrap().is_empty());
         own.ask(append(member, &["message"])).await.unwrap();
         assert!(!own.writer.store.recent.is_empty());
         match deletes {
